@@ -1,0 +1,246 @@
+"""`python -m jaxlink.cache`: turns the tasks of a recipe into token blocks.
+
+  python -m jaxlink.cache --gin_file=gin/quickstart.gin
+  python -m jaxlink.cache --modules tasks.sample --mixture sample_en_sample_tr
+
+Training does this by itself for what is missing; run it beforehand for a large corpus, or to carry
+the cache to a machine without TensorFlow. Killed and started again, it goes on where it was.
+
+Easy to get wrong: this is the only command that imports TensorFlow, and it must not take a GPU.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+from jaxlink.config import nearest
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
+def answer(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> None:
+  """Resolves a request (`jaxlink.data.resolve`), builds its caches and keeps the answer.
+
+  Raises:
+    ValueError, FileNotFoundError: an unknown module, mixture, task or lexicon, bad rates, bad text.
+  """
+  _import_tensorflow()
+  import seqio
+
+  from jaxlink.data import build, fingerprint, resolve
+
+  for module in request['modules']:
+    _import(module)
+  os.makedirs(os.path.join(cache_dir, 'resolved'), exist_ok=True)
+  inputs = fingerprint.Inputs(os.path.join(cache_dir, 'hashes.json'))
+  settings = build.CacheSettings(request['shards'], request['block'])
+
+  plans: dict[str, build.Plan] = {}  # by folder: each cache is built once
+
+  def add(task: str, split: str, link: build.Link | None = None) -> dict[str, str]:
+    from jaxlink.data import register
+
+    plan = build.plan(
+      task, split, cache_dir=cache_dir, inputs=inputs, modules=request['modules'], link=link,
+      settings=settings,
+    )  # fmt: skip
+    plans[plan.folder] = plan
+    return {
+      'task': task,
+      'language': register.LANGUAGES.get(task, task),
+      'folder': os.path.relpath(plan.folder, cache_dir),
+    }
+
+  stages, tasks = [], {}
+  for stage in request['stages']:
+    rates = _rates(stage)
+    links = {
+      task: build.Link(_policy(policy), request['seed_link'])
+      for task, policy in stage['link'].items()
+    }
+    _check_links(links, rates)
+    stages.append(
+      [{**add(task, 'train', links.get(task)), 'rate': rate} for task, rate in rates.items()]
+    )
+    tasks.update(rates)
+  split = request['evaluation_split']
+  evaluations = [
+    {**add(task, split), 'rate': ''} for task in tasks
+    if split in seqio.TaskRegistry.get(task).source.splits
+  ]  # fmt: skip
+  _check_tokenizers(plans.values())
+  for plan in plans.values():
+    build.build(plan, processes=processes)
+  inputs.save()
+
+  first = next(iter(plans.values()))
+  tokenizer = build.read_tokenizer(first)
+  for file in _project_files():
+    inputs.sha256(file)
+  kept = {
+    'request': request,
+    'answer': {
+      'stages': stages,
+      'evaluations': evaluations,
+      'tokenizer': {**tokenizer, 'path': os.path.relpath(tokenizer['path'], cache_dir)},
+    },
+    'versions': resolve.installed_versions(),
+    'files': inputs.files,
+  }
+  path = resolve.kept_path(request, cache_dir)
+  with open(path + '.partial', 'w', encoding='utf-8') as file:
+    json.dump(kept, file, indent=1)
+  os.replace(path + '.partial', path)
+
+
+def _import_tensorflow() -> None:
+  """Imports TensorFlow without the lines that its libraries write to stderr whatever they are told."""
+  stderr = os.dup(2)
+  try:
+    with open(os.devnull, 'w') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    import tensorflow  # noqa: F401
+    import tensorflow_text  # noqa: F401
+  finally:
+    os.dup2(stderr, 2)
+    os.close(stderr)
+
+
+def _import(module: str) -> None:
+  if os.getcwd() not in sys.path:
+    sys.path.insert(0, os.getcwd())
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    if error.name is None or not module.startswith(error.name):
+      raise
+    here = [f'tasks.{p.stem}' for p in pathlib.Path('tasks').glob('[!_]*.py')]
+    raise ValueError(f'Run.modules: no module {module!r}.{nearest(module, here)}') from None
+
+
+def _rates(stage: dict[str, Any]) -> dict[str, str]:
+  """Returns the exact rate of each task of a stage, as text."""
+  import seqio
+
+  from jaxlink.data import mixture, register
+
+  name = stage['mixture']
+  if name in seqio.MixtureRegistry.names():
+    found = seqio.MixtureRegistry.get(name)
+    exact = register.RATES.get(name, {})
+    rates = {task.name: exact.get(task.name, found.get_rate(task)) for task in found.tasks}
+  elif name in seqio.TaskRegistry.names():
+    rates = {name: 1}
+  else:
+    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+    raise ValueError(
+      f'Stage.mixture: no mixture or task {name!r} is registered.{nearest(name, known)} '
+      f'Registered: {", ".join(sorted(known)) or "none; Run.modules names the modules that do"}.'
+    )
+  given = stage['rates']
+  for task in given:
+    if task not in rates:
+      raise ValueError(f'Stage.rates: {task!r} is not in mixture {name!r}.{nearest(task, rates)}')
+  if given:
+    rates = {task: given.get(task) for task in rates}
+  return {task: str(mixture.parse_rate(rate, task)) for task, rate in rates.items()}
+
+
+def _policy(fields: dict[str, Any]) -> Any:
+  from jaxlink.data import register
+  from jaxlink.link.substitute import LinkPolicy
+
+  policy = LinkPolicy(**fields)
+  if policy.lexicon in register.LEXICONS:
+    return dataclasses.replace(policy, lexicon=register.LEXICONS[policy.lexicon].path)
+  if not os.path.isfile(policy.lexicon):
+    known = sorted(register.LEXICONS)
+    raise FileNotFoundError(
+      f'LinkPolicy.lexicon: no file and no registered lexicon {policy.lexicon!r}.'
+      f'{nearest(policy.lexicon, known)} Registered: {", ".join(known) or "none"}.'
+    )
+  return policy
+
+
+def _check_links(links: dict[str, Any], rates: dict[str, str]) -> None:
+  from jaxlink.data import register
+
+  for task, link in links.items():
+    if task not in rates:
+      raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
+    if register.LANGUAGES.get(task) == link.policy.language:
+      raise ValueError(
+        f'Stage.link: {task!r} is text in {link.policy.language!r}, the language of the lexicon: '
+        'only auxiliary text is rewritten.'
+      )
+
+
+def _check_tokenizers(plans: Any) -> None:
+  seen: dict[str, str] = {}
+  for plan in plans:
+    vocabulary = plan.get_task().output_features['targets'].vocabulary
+    for name, other in seen.items():
+      if vocabulary != other:
+        raise ValueError(f'Tasks {name!r} and {plan.task!r} have different tokenizers.')
+    seen[plan.task] = vocabulary
+
+
+def _project_files() -> list[str]:
+  """Returns the files of all loaded modules that are not libraries."""
+  from jaxlink.data import fingerprint
+
+  return [
+    os.path.abspath(module.__file__) for name, module in list(sys.modules.items())
+    if getattr(module, '__file__', None) and not fingerprint.is_library(name)
+    and not name.startswith('__autograph')
+  ]  # fmt: skip
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxlink.cache',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('--gin_file', action='append', default=[], help='recipe; may be repeated')
+  parser.add_argument(
+    '--gin_bindings', action='append', default=[], metavar='BINDING', help="e.g. 'Stage.batch = 8'"
+  )
+  parser.add_argument('--modules', nargs='+', default=[], help='modules that register tasks')
+  parser.add_argument('--mixture', default='', help='a mixture or task, where no recipe is given')
+  parser.add_argument('--cache_dir', default=None, help="default: the recipe's, else 'cache'")
+  parser.add_argument('--processes', type=int, default=0, help='0: by the size and the cores')
+  parser.add_argument('--request', help=argparse.SUPPRESS)
+  args = parser.parse_args()
+
+  try:
+    if args.request:
+      request, cache_dir = json.load(sys.stdin), args.cache_dir
+    elif args.gin_file:
+      from jaxlink.config import parse
+      from jaxlink.data.resolve import make_request
+      from jaxlink.stage import Run
+
+      run = parse(Run, args.gin_file, args.gin_bindings)
+      request, cache_dir = make_request(run), args.cache_dir or run.data.cache_dir
+    elif args.mixture:
+      stage = {'mixture': args.mixture, 'rates': {}, 'link': {}}
+      request = {
+        'modules': args.modules, 'stages': [stage], 'seed_link': 0,
+        'evaluation_split': 'validation', 'shards': 8, 'block': 4096,
+      }  # fmt: skip
+      cache_dir = args.cache_dir or 'cache'
+    else:
+      parser.error('give --gin_file, or --modules and --mixture')
+    answer(request, cache_dir, processes=args.processes)
+  except (ValueError, TypeError, FileNotFoundError) as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,182 @@
+"""From names to caches, without TensorFlow in the process that trains.
+
+A *request* is plain JSON: task modules, stages with mixtures, rates and LINK policies, the held-out
+split, the cache's layout. A *resolution* answers it: for each stage its sources with exact rates and
+cache folders, the tasks to evaluate on, the tokenizer. SeqIO is needed to answer, so `resolve` asks a
+short-lived child process (`python -m jaxlink.cache --request`), which also builds what is missing.
+
+The answer is kept in the cache folder with the hashes of all files that it depends on: text,
+tokenizer, lexicons, and the Python files of every project module that the child had loaded. While
+none of them changes, the next start needs no child.
+
+Easy to get wrong: trusting a kept answer. It is used only if the same request, the same library
+versions and every file's bytes are found again. Where SeqIO is not installed (a training machine
+with a copied cache) that cannot be checked, and it is said.
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from jaxlink.data import fingerprint
+
+VERSIONS = ('seqio', 'tensorflow', 'tensorflow-text', 'sentencepiece', 'tokenizers', 'regex')
+
+
+class DataError(ValueError):
+  """The data that a run asks for cannot be had; the child has said why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """One source of a stage: task, exact share of the tokens, folder of its cache."""
+
+  task: str
+  language: str
+  rate: str
+  folder: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolution:
+  """What a request came to."""
+
+  stages: tuple[tuple[Source, ...], ...]
+  evaluations: tuple[Source, ...]
+  tokenizer: dict[str, Any]  # path, sha256, size, bos, eos
+
+
+def make_request(run: Any) -> dict[str, Any]:
+  """Returns the part of a `jaxlink.stage.Run` that its data depends on, as plain JSON."""
+  return {
+    'modules': list(run.modules),
+    'stages': [
+      {
+        'mixture': stage.mixture,
+        'rates': dict(stage.rates),
+        'link': {task: dataclasses.asdict(policy) for task, policy in stage.link.items()},
+      }
+      for stage in run.stages
+    ],
+    'seed_link': run.seed_link,
+    'evaluation_split': run.evaluation.split,
+    'shards': run.data.shards,
+    'block': run.data.block,
+  }
+
+
+def kept_path(request: dict[str, Any], cache_dir: str) -> str:
+  """Returns where the answer to a request is kept."""
+  return os.path.join(cache_dir, 'resolved', f'{fingerprint.digest(request)[:16]}.json')
+
+
+def resolve(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> Resolution:
+  """Answers a request, in a child process where there is no valid answer yet.
+
+  Args:
+    request: from `make_request`.
+    cache_dir: folder of all caches.
+    processes: that tokenise; 0 chooses.
+
+  Raises:
+    DataError: the child failed; its message has been printed.
+  """
+  path = kept_path(request, cache_dir)
+  reason = stale(request, cache_dir)
+  if reason is None:
+    return read(path, cache_dir)
+  if importlib.util.find_spec('seqio') is None:
+    if not os.path.exists(path):
+      raise DataError(
+        f'No prepared data in {cache_dir!r} for this recipe, and SeqIO is not installed here. '
+        'Run `python -m jaxlink.cache` with the same --gin_file where it is, and copy the folder.'
+      )
+    print(f'data: taken as prepared; not verified, since SeqIO is not installed here ({reason})')
+    return read(path, cache_dir)
+  print(f'data: preparing ({reason})', flush=True)
+  environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'CUDA_VISIBLE_DEVICES': ''}
+  command = [sys.executable, '-m', 'jaxlink.cache', '--request', '-', '--cache_dir', cache_dir,
+             '--processes', str(processes)]  # fmt: skip
+  child = subprocess.run(
+    command, input=json.dumps(request), text=True, env=environment, check=False
+  )
+  if child.returncode:
+    raise DataError(f'preparing the data failed (exit code {child.returncode}); see above.')
+  return read(path, cache_dir)
+
+
+def resolve_on_hosts(run: Any) -> Resolution:
+  """Answers a run's request: the first process resolves it, and the others read what it kept.
+
+  Raises:
+    DataError: it could not be answered; on every host.
+  """
+  import jax
+  from jax.experimental import multihost_utils
+
+  request, cache_dir = make_request(run), run.data.cache_dir
+  if jax.process_count() == 1:
+    return resolve(request, cache_dir, processes=run.data.build_processes)
+  error = None
+  if jax.process_index() == 0:
+    try:
+      resolve(request, cache_dir, processes=run.data.build_processes)
+    except Exception as caught:  # told to the others first, who would wait for ever
+      error = caught
+  if multihost_utils.broadcast_one_to_all(np.int32(error is not None)):
+    raise error or DataError('process 0 could not prepare the data; its output says why.')
+  path = kept_path(request, cache_dir)
+  if not os.path.exists(path):
+    raise DataError(f'{path} is not visible here: all hosts need the same DataConfig.cache_dir.')
+  return read(path, cache_dir)
+
+
+def read(path: str, cache_dir: str) -> Resolution:
+  """Reads a kept answer; its folders are relative to the cache folder."""
+  with open(path, encoding='utf-8') as file:
+    answer = json.load(file)['answer']
+
+  def source(entry: dict[str, str]) -> Source:
+    return Source(**{**entry, 'folder': os.path.join(cache_dir, entry['folder'])})
+
+  tokenizer = answer['tokenizer']
+  return Resolution(
+    tuple(tuple(map(source, stage)) for stage in answer['stages']),
+    tuple(map(source, answer['evaluations'])),
+    {**tokenizer, 'path': os.path.join(cache_dir, tokenizer['path'])},
+  )
+
+
+def installed_versions() -> dict[str, str]:
+  """Returns the versions of the libraries that an answer depends on."""
+  return {name: importlib.metadata.version(name) for name in VERSIONS}
+
+
+def stale(request: dict[str, Any], cache_dir: str) -> str | None:
+  """Returns why there is no kept answer that can be used, or None if there is one."""
+  path = kept_path(request, cache_dir)
+  try:
+    with open(path, encoding='utf-8') as file:
+      kept = json.load(file)
+  except FileNotFoundError:
+    return 'first time for this recipe'
+  except json.JSONDecodeError:
+    return f'{path} is torn'
+  answer = kept['answer']
+  for entry in [s for stage in answer['stages'] for s in stage] + answer['evaluations']:
+    if not os.path.isdir(os.path.join(cache_dir, entry['folder'])):
+      return f'the cache {entry["folder"]} is gone'
+  try:
+    if installed_versions() != kept['versions']:
+      return 'a library has another version'
+  except importlib.metadata.PackageNotFoundError as error:
+    return f'{error.name} is not installed'
+  changed = fingerprint.changed(kept['files'])
+  return f'{changed[0]} has changed' if changed else None

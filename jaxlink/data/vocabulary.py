@@ -1,0 +1,80 @@
+"""The SeqIO face of our tokenizers."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from jaxlink.data import tokenizer
+
+
+class ChunkedVocabulary(seqio.Vocabulary):
+  """A `jaxlink.data.tokenizer.Tokenizer` (SentencePiece or byte-level BPE) as SeqIO vocabulary.
+
+  Args:
+    path: the tokenizer's file. It is read when first needed, so that registering many tasks is quick.
+  """
+
+  def __init__(self, path: str):
+    super().__init__(extra_ids=0)
+    self.path = str(path)
+    self._tokenizer: tokenizer.Tokenizer | None = None
+
+  @property
+  def tokenizer(self) -> tokenizer.Tokenizer:
+    """The tokenizer itself."""
+    if self._tokenizer is None:
+      self._tokenizer = tokenizer.Tokenizer(self.path)
+    return self._tokenizer
+
+  @property
+  def pad_id(self) -> int:
+    return tokenizer.PAD
+
+  @property
+  def bos_id(self) -> int:
+    return tokenizer.BOS
+
+  @property
+  def eos_id(self) -> int:
+    return tokenizer.EOS
+
+  @property
+  def unk_id(self) -> int:
+    return tokenizer.UNK
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.tokenizer.size
+
+  def _encode(self, s: str) -> Sequence[int]:
+    return self.tokenizer.encode(s)
+
+  def _decode(self, ids: Iterable[int]) -> str:
+    return self.tokenizer.decode(ids)
+
+  def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    def encode(text: bytes) -> np.ndarray:
+      return np.array(self.tokenizer.encode(text.decode()), np.int32)
+
+    ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)
+    ids.set_shape([None])
+    return ids
+
+  def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+    def decode(row: np.ndarray) -> bytes:
+      return self.tokenizer.decode(row).encode()
+
+    if ids.shape.rank == 1:
+      return tf.numpy_function(decode, [ids], tf.string, stateful=False)
+    return tf.map_fn(self._decode_tf, ids, fn_output_signature=tf.string)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, ChunkedVocabulary) and self.tokenizer.sha256 == other.tokenizer.sha256
+
+  def __hash__(self) -> int:
+    return hash(self.tokenizer.sha256)
+
+  def __repr__(self) -> str:
+    return f'ChunkedVocabulary({self.path!r})'

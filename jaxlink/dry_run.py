@@ -1,0 +1,96 @@
+"""A recipe's plan on a machine that need not have its devices: lowered, counted, not run.
+
+The same train step that would run is lowered for the recipe's mesh, with abstract devices where they
+are not here: shapes, shardings and bytes per device come out, and no parameter is allocated.
+
+Easy to get wrong: the vocabulary. Without a prepared cache there is no tokenizer to ask, so a recipe for
+a pod states `DecoderConfig.vocabulary`.
+"""
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from jaxlink import mesh as mesh_lib
+from jaxlink import report as report_lib
+from jaxlink import step as step_lib
+from jaxlink.data import resolve
+from jaxlink.data.tokenizer import Tokenizer, padded_size
+from jaxlink.optimizer import make_optimizer, make_schedule
+from jaxlink.stage import Run
+
+
+def devices_fit(run: Run) -> bool:
+  """Whether the recipe's mesh can be made of the devices that are here."""
+  try:
+    run.mesh.sizes(jax.device_count())
+  except ValueError:
+    return False
+  return True
+
+
+def report(run: Run, gin_files: Sequence[str]) -> int:
+  """Lowers the step, prints the plan and what is missing.
+
+  Returns:
+    The exit code: 0 if nothing is missing.
+
+  Raises:
+    ValueError: the recipe contradicts itself, or leaves its vocabulary open without a cache.
+  """
+  (stage,) = run.stages
+  here = devices_fit(run)
+  devices = jax.device_count() if here else math.prod(max(1, n) for n in _axes(run))
+  mesh = mesh_lib.make_mesh(run.mesh) if here else mesh_lib.abstract_mesh(run.mesh, devices)
+  platform = jax.devices()[0].platform if here else 'tpu'
+  request = resolve.make_request(run)
+  reason = resolve.stale(request, run.data.cache_dir)
+  vocabulary = run.model.vocabulary
+  if not vocabulary and reason is None:
+    data = resolve.read(resolve.kept_path(request, run.data.cache_dir), run.data.cache_dir)
+    vocabulary = padded_size(Tokenizer(data.tokenizer['path']).size)
+  model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
+
+  optimizer = make_optimizer(stage.optimizer, stage.steps)
+  state = step_lib.abstract_state(model, optimizer, mesh)
+  batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh)
+  step = step_lib.make_train_step(
+    model, optimizer, make_schedule(stage.optimizer, stage.steps), mesh, loss_config=run.loss,
+    n_sources=max(2, len(stage.rates)),
+  )  # fmt: skip
+  lowered = step_lib.lower_step(step, state, batch, platform=None if here else platform)
+
+  print(report_lib.describe_model(model, stage.sequence_length))
+  print(report_lib.describe_stage(stage))
+  axes = ', '.join(f'{name} {size}' for name, size in mesh.shape.items())
+  print(
+    f'mesh: {axes} ({devices} devices); {mesh_lib.rows_per_device(mesh, stage.batch)} sequences a device'
+  )
+  print(mesh_lib.sharding_table(state.params))
+  size = sum(_bytes_per_device(leaf) for leaf in jax.tree.leaves(state))
+  print(f'parameters and optimizer state: {size / 2**30:.2f} GiB on each device')
+  print(f'train step: lowered for {platform}, {len(lowered.as_text()):,} characters of StableHLO')
+
+  command = ' '.join(f'--gin_file={name}' for name in gin_files)
+  missing = []
+  if not here:
+    missing.append(
+      f'devices: the mesh has {devices}, this machine {jax.device_count()} '
+      f'({jax.devices()[0].platform}). On each host of a machine that has them: '
+      f'python -m jaxlink.train {command} --distributed'
+    )
+  if reason is not None:
+    missing.append(f'cache: {reason}. To make it: python -m jaxlink.cache {command}')
+  print('\n'.join(['missing:', *(f'  {m}' for m in missing)]) if missing else 'nothing is missing')
+  return int(bool(missing))
+
+
+def _axes(run: Run) -> tuple[int, ...]:
+  return tuple(getattr(run.mesh, axis) for axis in mesh_lib.AXES)
+
+
+def _bytes_per_device(leaf: jax.ShapeDtypeStruct) -> int:
+  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize

@@ -1,0 +1,136 @@
+"""Evaluation while a run trains: bits per byte of each held-out text, and a few generated lines.
+
+Everything is compiled once, before the loop. Scores go to the run's metrics and, with the generated
+lines, to `evaluations.jsonl`, one JSON object for each evaluated step.
+
+Easy to get wrong: an evaluation that a killed run left behind. On resume, lines after the restored step
+go, and an evaluation that was due at that step and is not there is made up for.
+"""
+
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlink import mesh as mesh_lib
+from jaxlink import metrics
+from jaxlink import step as step_lib
+from jaxlink.data.blocks import Blocks
+from jaxlink.data.resolve import Resolution
+from jaxlink.data.tokenizer import Tokenizer
+from jaxlink.evaluation import held_out, sample
+from jaxlink.model import decoder
+from jaxlink.stage import Run, Stage
+
+
+class Evaluator:
+  """Scores a run's parameters; called alike on all hosts.
+
+  Args:
+    run: the recipe.
+    stage: whose budget spaces the evaluations.
+    model: resolved.
+    mesh: of the run.
+    params: abstract, with shardings.
+    data: names the held-out caches.
+    tokenizer: for generated lines.
+    start: finished updates; what was recorded after them is removed.
+    writer: whether this process keeps the records.
+  """
+
+  def __init__(
+    self, run: Run, stage: Stage, *, model: decoder.DecoderConfig, mesh: jax.sharding.Mesh,
+    params: Any, data: Resolution, tokenizer: Tokenizer, start: int, writer: bool,
+  ):  # fmt: skip
+    self._settings, self._stage, self._seed = run.evaluation, stage, run.seed_init
+    self._tokenizer, self._bos = tokenizer, data.tokenizer['bos']
+    self._path = pathlib.Path(run.directory) / 'evaluations.jsonl'
+    self._writer = writer
+    length = stage.sequence_length
+    # A batch that the mesh can split, whatever was asked.
+    ways = mesh_lib.batch_ways(mesh)
+    batch = -(-self._settings.batch // ways) * ways
+    self.texts = {
+      source.task: held_out.read_held_out(Blocks(source.folder), length=length, batch=batch)
+      for source in data.evaluations
+    }
+    if self.texts:
+      abstract = step_lib.abstract_batch(batch, length, mesh)
+      step = step_lib.make_eval_step(model, mesh, loss_config=run.loss)
+      self._score = step_lib.compile_eval_step(step, params, abstract)
+      self._sharding = mesh_lib.batch_sharding(mesh)
+    if self._settings.prompts:
+      graph, _, _ = decoder.abstract_decoder(model)
+
+      def logits(params, tokens_BT, segments_BT, positions_BT):
+        decoder_ = decoder.bind(graph, params)
+        return decoder_.logits(decoder_(tokens_BT, segments_BT, positions_BT))
+
+      self._sampler = sample.make_sampler(
+        logits, eos=data.tokenizer['eos'], temperature=self._settings.temperature
+      )
+    if writer:
+      metrics.cut_back(self._path, start)
+
+  def due(self, step: int) -> bool:
+    """Whether the state after `step` updates is evaluated: at the start, at the end, and between."""
+    if step in (0, self._stage.steps):
+      return True
+    every, tokens = self._settings.every_tokens, self._stage.tokens_per_step
+    return every > 0 and step * tokens // every > (step - 1) * tokens // every
+
+  def __call__(
+    self, step: int, params: Any, log: metrics.Metrics, stopped: Callable[[], bool]
+  ) -> dict[str, float] | None:
+    """Scores the parameters after `step` updates, and records it.
+
+    Returns:
+      Bits per byte of each task; None where `stopped` became true on the way.
+    """
+    scores = {}
+    with jax.transfer_guard('allow'):
+      for task, text in self.texts.items():
+        score = held_out.bits_per_byte(text, functools.partial(self._run, params), stopped)
+        if score is None:
+          return None
+        scores[task] = score
+      lines = self._generate(params, step)
+    log.write(step, {f'bits_per_byte/{task}': score for task, score in scores.items()})
+    if self._writer:
+      with open(self._path, 'a', encoding='utf-8') as file:
+        record = {'step': step, 'bits_per_byte': scores, 'lines': lines}
+        file.write(json.dumps(record, ensure_ascii=False) + '\n')
+    return scores
+
+  def _run(self, params: Any, batch: held_out.Batch) -> dict[str, jax.Array]:
+    def put(array: np.ndarray) -> jax.Array:
+      return jax.make_array_from_callback(array.shape, self._sharding, lambda index: array[index])
+
+    return self._score(params, {name: put(array) for name, array in batch.items()})
+
+  def _generate(self, params: Any, step: int) -> list[str]:
+    if not self._settings.prompts:
+      return []
+    return sample.generate(
+      self._sampler, params, self._tokenizer, self._settings.prompts, bos=self._bos,
+      new_tokens=self._settings.generate_tokens, seed=self._seed + step,
+    )  # fmt: skip
+
+
+def read_records(directory: str | pathlib.Path) -> dict[int, dict[str, Any]]:
+  """Returns the evaluations of a run by step; {} where there are none."""
+  path = pathlib.Path(directory) / 'evaluations.jsonl'
+  if not path.exists():
+    return {}
+  records = {}
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      record = json.loads(line)
+    except json.JSONDecodeError:  # the last line of a killed run
+      continue
+    records[record['step']] = record
+  return records

@@ -1,0 +1,416 @@
+"""The decoder: a pre-norm transformer with RMSNorm, RoPE, SwiGLU and grouped-query attention.
+
+Tokens, segments and positions of B rows go in, hidden states BTD come out; the head is apart, so
+that the loss can take logits chunk by chunk. The parameter tree maps one to one on a Hugging Face
+Llama (Qwen3 with `qk_norm`):
+
+  embed VD                      model.embed_tokens.weight
+  layers.attention_norm LD      model.layers.*.input_layernorm.weight
+  layers.attention.q LDHK       …self_attn.q_proj.weight   (there H·K by D; k, v with G heads)
+  layers.attention.o LHKD       …self_attn.o_proj.weight   (there D by H·K)
+  layers.attention.q_norm LK    …self_attn.q_norm.weight   (with qk_norm; k_norm likewise)
+  layers.mlp_norm LD            …post_attention_layernorm.weight
+  layers.mlp.gate, up LDF       …mlp.gate_proj.weight, up_proj.weight
+  layers.mlp.down LFD           …mlp.down_proj.weight
+  norm D                        model.norm.weight
+  head VD                       lm_head.weight             (absent with tied embeddings)
+
+Layers are stacked on a leading axis L and scanned: one layer is traced and compiled, not L.
+Parameters are float32; products are taken in `dtype`, norms, angles and softmax in float32.
+
+Easy to get wrong: RoPE rotates the two halves of a head (Hugging Face), not neighbouring pairs (the
+paper), and takes the positions it is given: they restart at 0 with each packed fragment.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlink.config import configurable, nearest
+from jaxlink.model import attention as attention_lib
+from jaxlink.model.axes import named
+
+_POLICIES = {
+  'full': 'nothing_saveable',
+  'dots': 'dots_with_no_batch_dims_saveable',
+  **{
+    name: name
+    for name in (
+      'everything_saveable',
+      'nothing_saveable',
+      'dots_saveable',
+      'dots_with_no_batch_dims_saveable',
+    )
+  },
+}
+
+
+@configurable
+class DecoderConfig:
+  """The shape of a decoder. After `resolve` nothing in it is left open.
+
+  Attributes:
+    layers: L.
+    width: D.
+    heads: H, query heads.
+    feedforward: F, the width inside SwiGLU.
+    kv_heads: G, key-value heads; 0 for as many as query heads.
+    head_size: K; 0 for width / heads.
+    vocabulary: V, padded; 0 until it is known from the tokenizer.
+    max_length: the longest row allowed, in positions.
+    rope_theta: base of RoPE's angles (arXiv 2104.09864).
+    norm_epsilon: added to the mean square in RMSNorm (arXiv 1910.07467).
+    qk_norm: RMSNorm over each head's queries and keys before RoPE, as in Qwen3.
+    tied_embeddings: the head is the input embedding.
+    dtype: of the products: 'float32', 'bfloat16', or 'auto': bfloat16 on TPU and GPU.
+    remat: what the backward pass recomputes: 'none', 'full' (all of a layer), 'dots' (all but its
+      matrix products), or a policy of `jax.checkpoint_policies` by name.
+    attention: an implementation of `attention.attend`, or 'auto'.
+
+  Raises:
+    ValueError: a size that is not positive, heads that do not divide, an unknown name.
+  """
+
+  layers: int
+  width: int
+  heads: int
+  feedforward: int
+  kv_heads: int = 0
+  head_size: int = 0
+  vocabulary: int = 0
+  max_length: int = 2048
+  rope_theta: float = 10_000.0
+  norm_epsilon: float = 1e-6
+  qk_norm: bool = False
+  tied_embeddings: bool = True
+  dtype: str = 'auto'
+  remat: str = 'none'
+  attention: str = 'auto'
+
+  def __post_init__(self):
+    for name in ('layers', 'width', 'heads', 'feedforward', 'max_length'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'DecoderConfig.{name} is {getattr(self, name)}: it is 1 or more.')
+    for name in ('kv_heads', 'head_size', 'vocabulary'):
+      if getattr(self, name) < 0:
+        raise ValueError(f'DecoderConfig.{name} is {getattr(self, name)}: 0 leaves it open.')
+    for name in ('rope_theta', 'norm_epsilon'):
+      if not getattr(self, name) > 0:
+        raise ValueError(f'DecoderConfig.{name} is {getattr(self, name)}: it is above 0.')
+    if not self.head_size and self.width % self.heads:
+      raise ValueError(
+        f'DecoderConfig.width is {self.width} and heads is {self.heads}: '
+        'heads divides width, or head_size is given.'
+      )
+    if self.kv_heads and self.heads % self.kv_heads:
+      raise ValueError(
+        f'DecoderConfig.kv_heads is {self.kv_heads}: it divides the {self.heads} heads.'
+      )
+    if self.K % 2:
+      raise ValueError(f'DecoderConfig.head_size is {self.K}: RoPE turns pairs, so it is even.')
+    _check_name('remat', self.remat, ['none', *_POLICIES])
+    _check_name('dtype', self.dtype, ['auto', 'float32', 'bfloat16'])
+    _check_name('attention', self.attention, ['auto', *attention_lib.IMPLEMENTATIONS])
+
+  @property
+  def G(self) -> int:
+    """Key-value heads."""
+    return self.kv_heads or self.heads
+
+  @property
+  def K(self) -> int:
+    """Size of a head."""
+    return self.head_size or self.width // self.heads
+
+  def resolve(self, *, platform: str, vocabulary: int | None = None) -> 'DecoderConfig':
+    """Fills in what depends on the devices and the tokenizer.
+
+    Args:
+      platform: 'cpu', 'gpu' or 'tpu', of the devices that will compute (not of this host).
+      vocabulary: V, for a config that leaves it open.
+
+    Raises:
+      ValueError: no vocabulary, or one that contradicts the config's.
+    """
+    if vocabulary is not None and self.vocabulary not in (0, vocabulary):
+      raise ValueError(
+        f'DecoderConfig.vocabulary is {self.vocabulary}, and the tokenizer asks for {vocabulary}: '
+        "leave it 0 to take the tokenizer's."
+      )
+    vocabulary = vocabulary or self.vocabulary
+    if vocabulary < 1:
+      raise ValueError('DecoderConfig.vocabulary is 0: it is filled in from the tokenizer.')
+    dtype = self.dtype
+    if dtype == 'auto':
+      dtype = 'float32' if platform == 'cpu' else 'bfloat16'
+    return dataclasses.replace(
+      self,
+      vocabulary=vocabulary,
+      dtype=dtype,
+      attention=attention_lib.choose(self.attention, platform)[0],
+    )
+
+
+class Decoder(nnx.Module):
+  """The decoder; a resolved `DecoderConfig` and `nnx.Rngs(params=key)` make one."""
+
+  def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+    if not config.vocabulary or 'auto' in (config.dtype, config.attention):
+      raise ValueError(
+        f'DecoderConfig has vocabulary {config.vocabulary}, dtype {config.dtype!r} and attention '
+        f'{config.attention!r}: call config.resolve(platform=…, vocabulary=…) first.'
+      )
+    self.config = config
+    V, D = config.vocabulary, config.width
+    # NNX would place annotated parameters when they are made; the mesh does that, later.
+    with nnx.use_eager_sharding(False):
+      self.embed = _matrix(rngs, (V, D), ('vocab', 'embed'), _std(config))
+      self.layers = _stack(config, rngs)
+      self.norm = _scale(D)
+      if not config.tied_embeddings:
+        self.head = _matrix(rngs, (V, D), ('vocab', 'embed'), _std(config))
+
+  def __call__(
+    self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array
+  ) -> jax.Array:
+    """Hidden states BTD after the last norm, in the compute dtype.
+
+    Args:
+      tokens_BT: int32 in 0 to V - 1; any other gives NaN, which the training step notices.
+      segments_BT: int32, 1, 2, … for the fragments of a row, 0 for padding.
+      positions_BT: int32, from 0 in each fragment.
+
+    Raises:
+      ValueError: T is above `max_length`.
+    """
+    config = self.config
+    if tokens_BT.shape[1] > config.max_length:
+      raise ValueError(
+        f'Rows of {tokens_BT.shape[1]} tokens, but DecoderConfig.max_length is {config.max_length}.'
+      )
+    x_BTD = jnp.take(self.embed[...], tokens_BT, axis=0, mode='fill', fill_value=jnp.nan)
+    x_BTD = named(x_BTD.astype(config.dtype), 'batch', 'sequence', 'residual')
+    angles = _angles(positions_BT, config.K, config.rope_theta)
+    graph, stacked = nnx.split(self.layers)
+
+    def layer(x_BTD, one):
+      return nnx.merge(graph, one)(x_BTD, segments_BT, angles), None
+
+    if config.remat != 'none':
+      policy = getattr(jax.checkpoint_policies, _POLICIES[config.remat])
+      layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
+    x_BTD, _ = jax.lax.scan(layer, x_BTD, stacked)
+    return _rms_norm(x_BTD, self.norm[...], config.norm_epsilon)
+
+  def head_VD(self) -> jax.Array:
+    """The float32 output embedding."""
+    return (self.embed if self.config.tied_embeddings else self.head)[...]
+
+  def logits(self, hidden_BTD: jax.Array) -> jax.Array:
+    """Float32 logits BTV, all at once: for generation and tests; the loss takes them in chunks."""
+    logits_BTV = jnp.einsum(
+      'btd,vd->btv',
+      hidden_BTD,
+      self.head_VD().astype(hidden_BTD.dtype),
+      preferred_element_type=jnp.float32,
+    )
+    return named(logits_BTV, 'batch', 'sequence', 'vocab')
+
+
+class Layer(nnx.Module):
+  """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+  def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+    self.epsilon = config.norm_epsilon
+    self.attention_norm = _scale(config.width)
+    self.attention = Attention(config, rngs=rngs)
+    self.mlp_norm = _scale(config.width)
+    self.mlp = Mlp(config, rngs=rngs)
+
+  def __call__(self, x_BTD, segments_BT, angles):
+    normed_BTD = _rms_norm(x_BTD, self.attention_norm[...], self.epsilon)
+    x_BTD = x_BTD + self.attention(normed_BTD, segments_BT, angles)
+    x_BTD = named(x_BTD, 'batch', 'sequence', 'residual')
+    x_BTD = x_BTD + self.mlp(_rms_norm(x_BTD, self.mlp_norm[...], self.epsilon))
+    return named(x_BTD, 'batch', 'sequence', 'residual')
+
+
+class Attention(nnx.Module):
+  """Projections, optional norms of queries and keys, RoPE, and `attention.attend`."""
+
+  def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+    D, H, G, K = config.width, config.heads, config.G, config.K
+    self.implementation = config.attention
+    self.epsilon = config.norm_epsilon
+    self.q = _matrix(rngs, (D, H, K), ('embed', 'heads', 'head_size'), _std(config))
+    self.k = _matrix(rngs, (D, G, K), ('embed', 'kv', 'head_size'), _std(config))
+    self.v = _matrix(rngs, (D, G, K), ('embed', 'kv', 'head_size'), _std(config))
+    self.o = _matrix(rngs, (H, K, D), ('heads', 'head_size', 'embed'), _residual_std(config))
+    self.q_norm = _scale(K) if config.qk_norm else None
+    self.k_norm = _scale(K) if config.qk_norm else None
+
+  def __call__(self, x_BTD, segments_BT, angles):
+    dtype = x_BTD.dtype
+    q_BTHK = jnp.einsum('btd,dhk->bthk', x_BTD, self.q[...].astype(dtype))
+    k_BTGK = jnp.einsum('btd,dgk->btgk', x_BTD, self.k[...].astype(dtype))
+    v_BTGK = jnp.einsum('btd,dgk->btgk', x_BTD, self.v[...].astype(dtype))
+    if self.q_norm is not None:
+      q_BTHK = _rms_norm(q_BTHK, self.q_norm[...], self.epsilon)
+      k_BTGK = _rms_norm(k_BTGK, self.k_norm[...], self.epsilon)
+    q_BTHK = named(_rotate(q_BTHK, angles), 'batch', 'sequence', 'heads', 'head_size')
+    k_BTGK = named(_rotate(k_BTGK, angles), 'batch', 'sequence', 'kv', 'head_size')
+    v_BTGK = named(v_BTGK, 'batch', 'sequence', 'kv', 'head_size')
+    out_BTHK = attention_lib.attend(
+      q_BTHK, k_BTGK, v_BTGK, segments_BT, implementation=self.implementation
+    )
+    out_BTHK = named(out_BTHK, 'batch', 'sequence', 'heads', 'head_size')
+    return jnp.einsum('bthk,hkd->btd', out_BTHK, self.o[...].astype(dtype))
+
+
+class Mlp(nnx.Module):
+  """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) · up(x))."""
+
+  def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+    D, F = config.width, config.feedforward
+    self.gate = _matrix(rngs, (D, F), ('embed', 'feedforward'), _std(config))
+    self.up = _matrix(rngs, (D, F), ('embed', 'feedforward'), _std(config))
+    self.down = _matrix(rngs, (F, D), ('feedforward', 'embed'), _residual_std(config))
+
+  def __call__(self, x_BTD):
+    dtype = x_BTD.dtype
+    gate_BTF = x_BTD @ self.gate[...].astype(dtype)
+    up_BTF = x_BTD @ self.up[...].astype(dtype)
+    inner_BTF = named(jax.nn.silu(gate_BTF) * up_BTF, 'batch', 'sequence', 'feedforward')
+    return inner_BTF @ self.down[...].astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterCount:
+  """Parameters of a decoder: `total`, and `embedding`, the part that is embeddings and head."""
+
+  total: int
+  embedding: int
+
+  @property
+  def without_embedding(self) -> int:
+    return self.total - self.embedding
+
+
+def abstract_decoder(config: DecoderConfig) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
+  """What a decoder is made of, without making one.
+
+  Returns:
+    The graph definition, and two nested dicts of the same form: `jax.ShapeDtypeStruct` and the
+    tuple of axis names of each parameter. `bind(graph, params)` is the decoder again.
+  """
+  graph, state = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))
+  names = jax.tree.map(
+    tuple,
+    nnx.to_pure_dict(nnx.get_partition_spec(state)),
+    is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec),
+  )
+  return graph, nnx.to_pure_dict(state), names
+
+
+def init_params(config: DecoderConfig, key: jax.Array) -> dict[str, Any]:
+  """A decoder's initial parameters as a nested dict of float32 arrays; a pure function of the key.
+
+  Matrices are normal with standard deviation √(2 / 5D) (Nguyen and Salazar, arXiv 1910.05895; 0.02
+  at D = 1000), those that write to the residual stream, `o` and `down`, with that divided by √(2L)
+  (GPT-2). Norms start at 1.
+  """
+  return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
+
+
+def bind(graph: nnx.GraphDef, params: dict[str, Any]) -> Decoder:
+  """The decoder with these parameters."""
+  return nnx.merge(graph, nnx.State(params))
+
+
+def parameter_count(config: DecoderConfig) -> ParameterCount:
+  """Counts the parameters of a resolved config; nothing is allocated."""
+  _, shapes, _ = abstract_decoder(config)
+  embedding = {name: shapes[name] for name in ('embed', 'head') if name in shapes}
+  return ParameterCount(total=_size(shapes), embedding=_size(embedding))
+
+
+def flops_per_token(config: DecoderConfig, length: int) -> float:
+  """Floating-point operations of one training step for one token: the MFU definition.
+
+  6 for each parameter that multiplies a token (matrices of the layers and the head; not the
+  embedding lookup, not the norms), and 6·L·H·K·(T + 1) for attention: PaLM's 12·L·H·K·T (arXiv
+  2204.02311, appendix B) with the half of the square that causality needs. A packed row counts as
+  one document of T tokens, and what remat computes again is not counted.
+
+  Args:
+    config: a resolved config.
+    length: T.
+  """
+  D, H, G, K = config.width, config.heads, config.G, config.K
+  layer = D * K * (2 * H + 2 * G) + 3 * D * config.feedforward
+  matrices = config.layers * layer + config.vocabulary * D
+  return 6 * matrices + 6 * config.layers * H * K * (length + 1)
+
+
+def _stack(config, rngs):
+  """L layers as one module whose parameters have a leading axis 'layers'."""
+
+  @nnx.split_rngs(splits=config.layers)
+  @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: 'layers'})
+  def make(rngs):
+    return Layer(config, rngs=rngs)
+
+  return make(rngs)
+
+
+def _std(config):
+  return math.sqrt(2 / (5 * config.width))
+
+
+def _residual_std(config):
+  return _std(config) / math.sqrt(2 * config.layers)
+
+
+def _matrix(rngs, shape, names, std):
+  value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+  return nnx.Param(value, out_sharding=names)
+
+
+def _scale(size):
+  return nnx.Param(jnp.ones((size,), jnp.float32), out_sharding=('norm',))
+
+
+def _rms_norm(x, scale, epsilon):
+  """Over the last axis, in float32; the scale multiplies in the dtype of x, as in Llama."""
+  wide = x.astype(jnp.float32)
+  wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+  return wide.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def _angles(positions_BT, head_size, theta):
+  """Cosine and sine, each float32 BT1K/2."""
+  frequencies = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
+  angles = positions_BT[:, :, None, None].astype(jnp.float32) * frequencies
+  return jnp.cos(angles), jnp.sin(angles)
+
+
+def _rotate(x_BTHK, angles):
+  cos, sin = angles
+  first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
+  turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+  return turned.astype(x_BTHK.dtype)
+
+
+def _size(tree):
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _check_name(field, value, names):
+  if value not in names:
+    raise ValueError(
+      f'DecoderConfig.{field} is {value!r}.{nearest(value, names)} Allowed: {", ".join(names)}.'
+    )

@@ -1,0 +1,137 @@
+"""AdamW and the schedules of its learning rate.
+
+A config and the number of steps give an optax transformation: clip by global norm, Adam, decoupled
+weight decay, learning rate.
+
+Easy to get wrong: the schedule reads the training step, which is passed to `update`, and no counter
+of its own. A skipped update leaves the optimizer's state as it was, and a counter inside it would
+make the decay end late.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlink.config import configurable, nearest
+
+SCHEDULES = ('cosine', 'wsd', 'constant')
+
+
+@configurable
+class OptimizerConfig:
+  """AdamW (arXiv 1711.05101) and its schedule.
+
+  Attributes:
+    learning_rate: at its peak.
+    schedule: 'cosine' falls from the peak to `final_share`; 'wsd' (warm-up, stable, decay; arXiv
+      2404.06395) stays and falls linearly over the last `decay_share`; 'constant' stays.
+    warmup_share: share of all steps in which the rate rises linearly from 0.
+    decay_share: share of all steps in which 'wsd' falls; the others have no use for it.
+    final_share: the last rate as a share of the peak; 'constant' has no use for it.
+    b1: decay of the mean gradient.
+    b2: decay of the mean squared gradient.
+    epsilon: added to its root.
+    weight_decay: times the learning rate, the share by which each matrix shrinks a step. Matrices
+      include the embeddings; norms, the one kind of vector in the model, do not decay.
+    clip_norm: gradients of a larger global norm are scaled down to it; 0 for no clipping.
+
+  Raises:
+    ValueError: a number out of its range or an unknown schedule.
+  """
+
+  learning_rate: float = 3e-4
+  schedule: str = 'cosine'
+  warmup_share: float = 0.02
+  decay_share: float = 0.2
+  final_share: float = 0.1
+  b1: float = 0.9
+  b2: float = 0.95
+  epsilon: float = 1e-8
+  weight_decay: float = 0.1
+  clip_norm: float = 1.0
+
+  def __post_init__(self):
+    if self.schedule not in SCHEDULES:
+      raise ValueError(
+        f'OptimizerConfig.schedule is {self.schedule!r}.{nearest(self.schedule, SCHEDULES)} '
+        f'Allowed: {", ".join(SCHEDULES)}.'
+      )
+    for name in ('learning_rate', 'epsilon'):
+      if not getattr(self, name) > 0:
+        raise ValueError(f'OptimizerConfig.{name} is {getattr(self, name)}: it is above 0.')
+    for name in ('weight_decay', 'clip_norm'):
+      if not getattr(self, name) >= 0:
+        raise ValueError(f'OptimizerConfig.{name} is {getattr(self, name)}: it is 0 or more.')
+    for name in ('warmup_share', 'decay_share', 'final_share'):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(f'OptimizerConfig.{name} is {getattr(self, name)}: a share, 0 to 1.')
+    for name in ('b1', 'b2'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f'OptimizerConfig.{name} is {getattr(self, name)}: 0 or more, below 1.')
+    if self.schedule == 'wsd' and self.warmup_share + self.decay_share > 1:
+      raise ValueError(
+        f'OptimizerConfig.warmup_share {self.warmup_share} and decay_share {self.decay_share} '
+        'together are more than 1: the schedule has no room for both.'
+      )
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+  """The learning rate of update `step`, for 0 ≤ step < steps.
+
+  Step 0 has a rate above 0 (a first update of nothing would be wasted), and the last step has
+  exactly the final one. With W = round(warmup_share · steps) the rate in warm-up is
+  peak · (step + 1) / (W + 1), and step W has the peak.
+
+  Raises:
+    ValueError: steps is below 1.
+  """
+  if steps < 1:
+    raise ValueError(f'a schedule over {steps} steps: it is 1 or more.')
+  peak = config.learning_rate
+  warmup = round(config.warmup_share * steps)
+  parts = [optax.linear_schedule(peak / (warmup + 1), peak, warmup)]
+  starts = []
+  if config.schedule == 'cosine':
+    starts = [warmup]
+    decay = max(steps - 1 - warmup, 1)
+    parts.append(optax.cosine_decay_schedule(peak, decay, alpha=config.final_share))
+  elif config.schedule == 'wsd':
+    decay = max(round(config.decay_share * steps), 1)
+    starts = [max(steps - 1 - decay, warmup)]
+    parts.append(optax.linear_schedule(peak, peak * config.final_share, decay))
+  return optax.join_schedules(parts, starts)
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformationExtraArgs:
+  """AdamW whose `update(gradients, state, params, step=step)` follows the schedule.
+
+  Args:
+    config: what to do.
+    steps: of the whole schedule.
+  """
+  parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+  parts.append(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon))
+  if config.weight_decay:
+    parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
+  parts.append(_scale_by_step(make_schedule(config, steps)))
+  return optax.chain(*parts)
+
+
+def _matrices(params):
+  """True for what decays. Layers are stacked, so rank does not tell: norms are told by name."""
+
+  def one(path, _):
+    return not jax.tree_util.keystr(path[-1:], simple=True).endswith('norm')
+
+  return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _scale_by_step(schedule):
+  def update(updates, state, params=None, *, step, **unused):
+    del params, unused
+    rate = -jnp.asarray(schedule(step), jnp.float32)
+    return jax.tree.map(lambda update: update * rate, updates), state
+
+  return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

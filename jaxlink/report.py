@@ -1,0 +1,111 @@
+"""What a run says to the person who started it: its plan, its data, its result.
+
+Plain text, every number with its unit. Nothing here computes what is not known elsewhere.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import jax
+
+from jaxlink.data.blocks import Blocks
+from jaxlink.data.loader import Batches
+from jaxlink.model import decoder
+from jaxlink.stage import Stage
+
+
+def describe_model(config: decoder.DecoderConfig, length: int) -> str:
+  """Size, numbers and cost of the model."""
+  count = decoder.parameter_count(config)
+  flops = decoder.flops_per_token(config, length)
+  return (
+    f'model: {count.total:,} parameters ({count.without_embedding:,} without embeddings), '
+    f'{config.layers} layers, width {config.width}, {config.heads} heads ({config.G} for keys and '
+    f'values), feed-forward {config.feedforward}, vocabulary {config.vocabulary:,}, {config.dtype}, '
+    f'attention {config.attention}, remat {config.remat}; {flops / 1e6:,.1f} Mflop per token'
+  )
+
+
+def describe_mesh(mesh: Any) -> str:
+  """Axes and devices."""
+  axes = ', '.join(f'{name} {size}' for name, size in mesh.shape.items())
+  return f'mesh: {axes} ({mesh.size} devices on {jax.process_count()} hosts)'
+
+
+def describe_stage(stage: Stage) -> str:
+  """Budget of a stage."""
+  optimizer = stage.optimizer
+  return (
+    f'stage {stage.name}: {stage.tokens:,} tokens = {stage.steps:,} steps of {stage.batch} sequences '
+    f'of {stage.sequence_length} tokens; {optimizer.schedule}, peak learning rate '
+    f'{optimizer.learning_rate:g}'
+  )
+
+
+def describe_sources(batches: Batches, blocks: Sequence[Blocks], steps: int) -> str:
+  """A table: each source's size, share, and what the run will read of it."""
+  counts = batches.mixture.counts(steps * batches.batch)
+  lines = ['source           unique tokens    share    tokens read   repetitions']
+  for index, (name, share) in enumerate(
+    zip(batches.mixture.names, batches.mixture.shares, strict=True)
+  ):
+    count = int(counts[index])
+    lines.append(
+      f'{name:<16} {blocks[index].tokens:>13,} {float(share):>8.2%} {count * batches.length:>14,} '
+      f'{_decimal(batches.windows[index].repetitions(count)):>13}'
+    )
+  return '\n'.join(lines)
+
+
+def describe_dose(blocks: Blocks) -> str:
+  """The LINK dose of a rewritten source and a few of its sentences, or '' if it has none."""
+  dose = blocks.manifest['dose']
+  if not dose:
+    return ''
+  policy = dose['policy']
+  share = lambda part, whole: f'{dose[part]:,} ({dose[part] / max(1, dose[whole]):.1%})'  # noqa: E731
+  lines = [
+    f'LINK on {blocks.name}: {share("documents_rewritten", "documents")} of {dose["documents"]:,} '
+    f'documents rewritten (asked {policy["doc_fraction"]:.0%})',
+    f'  of their {dose["words"]:,} words: covered {share("covered", "words")}, eligible '
+    f'{share("eligible", "words")}, replaced {share("replaced", "words")}; '
+    f'{dose["replaced"] / max(1, dose["eligible"]):.1%} of the eligible '
+    f'(asked {policy["word_ratio"]:.0%} of {policy["ratio_of"]})',
+    f'  tokens {dose["tokens_before"]:,} → {dose["tokens_after"]:,} '
+    f'(inflation {dose["tokens_after"] / dose["tokens_before"]:.3f}); lexicon of '
+    f'{dose["lexicon"]["entries"]:,} words, '
+    f'{dose["lexicon"]["counts"]["identity_pairs"]:,} identity pairs dropped',
+  ]
+  for example in blocks.manifest['examples']:
+    lines += [f'  before: {clip(example["original"])}', f'  after:  {clip(example["substituted"])}']
+  return '\n'.join(lines)
+
+
+def describe_scores(first: dict[str, float], last: dict[str, float], xz: dict[str, float]) -> str:
+  """A table of bits per byte: before, after, and what a compressor needs."""
+  lines = ['held-out text    bits per byte before     after     xz -9e alone']
+  for name, value in last.items():
+    before = f'{first[name]:.4f}' if name in first else '-'
+    alone = f'{xz[name]:.4f}' if name in xz else '-'
+    lines.append(f'{name:<16} {before:>20} {value:>9.4f} {alone:>16}')
+  return '\n'.join(lines)
+
+
+def describe_scores_line(step: int, scores: dict[str, float] | None) -> str:
+  """One line on an evaluation."""
+  if scores is None:
+    return f'step {step:,}: evaluation given up'
+  parts = ', '.join(f'{name} {value:.4f}' for name, value in scores.items())
+  return f'step {step:,}: bits per byte {parts}'
+
+
+def _decimal(value: Fraction) -> str:
+  return f'{float(value):,.2f}' if math.isfinite(value) else '-'
+
+
+def clip(text: str, width: int = 160) -> str:
+  """Returns a text on one line of at most `width` characters."""
+  text = ' '.join(text.split())
+  return text if len(text) <= width else text[: width - 1] + '…'

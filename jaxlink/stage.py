@@ -1,0 +1,164 @@
+"""What a run is: its stages, and everything that a recipe can set.
+
+`Run` is the root of a gin recipe. A run is a list of stages, each with a mixture, LINK policies, a
+token budget and a schedule; the first version of a recipe has one.
+
+Easy to get wrong: units. `tokens` counts input positions over the whole batch, and a stage makes
+`steps` = tokens / (batch · sequence_length) updates, rounded up.
+"""
+
+import dataclasses
+
+from jaxlink.checkpoint import CheckpointConfig
+from jaxlink.config import configurable
+from jaxlink.link.substitute import LinkPolicy
+from jaxlink.mesh import MeshConfig
+from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.loss import LossConfig
+from jaxlink.optimizer import OptimizerConfig
+
+
+@configurable
+class DataConfig:
+  """Where token blocks are kept, and how they are read.
+
+  Attributes:
+    cache_dir: folder of all caches; shared by runs.
+    shards: files of a cache; many for a large corpus.
+    block: tokens in a block, what one read takes from the disk.
+    build_processes: that tokenise; 0 chooses by the size of the text and the cores.
+    workers: processes that prepare batches; 0 prepares them in threads.
+    prefetch: batches prepared ahead of the device.
+  """
+
+  cache_dir: str = 'cache'
+  shards: int = 8
+  block: int = 4096
+  build_processes: int = 0
+  workers: int = 0
+  prefetch: int = 4
+
+  def __post_init__(self):
+    for name, least in (('shards', 1), ('block', 1), ('build_processes', 0), ('workers', 0),
+                        ('prefetch', 1)):  # fmt: skip
+      if getattr(self, name) < least:
+        raise ValueError(f'DataConfig.{name} is {getattr(self, name)}: it is {least} or more.')
+
+
+@configurable
+class EvaluationConfig:
+  """Evaluation in the loop: held-out bits per byte of each language, and generated lines.
+
+  Attributes:
+    every_tokens: between two evaluations, trained tokens; 0 evaluates at the start and end only.
+    split: of the mixture's tasks that is held out; tasks without it are not evaluated.
+    batch: sequences at a time.
+    max_tokens: of each task that are scored, whole documents from the start; 0 takes all.
+    prompts: a text for each line to generate.
+    generate_tokens: length of a generated line.
+    temperature: of sampling; 0 takes the likeliest token.
+  """
+
+  every_tokens: int = 0
+  split: str = 'validation'
+  batch: int = 32
+  max_tokens: int = 0
+  prompts: tuple[str, ...] = ()
+  generate_tokens: int = 48
+  temperature: float = 0.7
+
+  def __post_init__(self):
+    for name, least in (('every_tokens', 0), ('batch', 1), ('max_tokens', 0),
+                        ('generate_tokens', 1), ('temperature', 0)):  # fmt: skip
+      if getattr(self, name) < least:
+        raise ValueError(
+          f'EvaluationConfig.{name} is {getattr(self, name)}: it is {least} or more.'
+        )
+
+
+@configurable
+class Stage:
+  """A part of a run with one mixture and one schedule.
+
+  Attributes:
+    mixture: name of a SeqIO mixture or task.
+    tokens: budget: input positions, summed over the batch.
+    batch: sequences in a step, over all devices.
+    sequence_length: T, tokens in a sequence.
+    optimizer: with the schedule of the learning rate over this stage.
+    rates: shares of tokens that stand in for the mixture's own, by task: floats are read by their
+      shortest decimal, '1/3' is allowed.
+    link: substitution by task; only tasks of the auxiliary language belong here.
+    name: in logs and metrics.
+  """
+
+  mixture: str
+  tokens: int
+  batch: int
+  sequence_length: int
+  optimizer: OptimizerConfig
+  rates: dict[str, float | int | str | None] = dataclasses.field(default_factory=dict)
+  link: dict[str, LinkPolicy] = dataclasses.field(default_factory=dict)
+  name: str = 'pretrain'
+
+  def __post_init__(self):
+    for name in ('tokens', 'batch', 'sequence_length'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'Stage.{name} is {getattr(self, name)}: it is 1 or more.')
+
+  @property
+  def tokens_per_step(self) -> int:
+    """Input positions of one update."""
+    return self.batch * self.sequence_length
+
+  @property
+  def steps(self) -> int:
+    """Updates: the token budget, rounded up to whole steps."""
+    return -(-self.tokens // self.tokens_per_step)
+
+
+@configurable
+class Run:
+  """A training run: the root of a recipe.
+
+  Attributes:
+    directory: of checkpoints, metrics and the saved configuration.
+    modules: Python modules that register the tasks, such as 'tasks.sample'.
+    stages: one after the other.
+    seed_init: of the parameters.
+    seed_order: of the order of sequences.
+    seed_link: of the substitution. Two arms of a study share the first two.
+    max_skipped: non-finite updates in a row after which the run stops.
+    compile_cache: whether compiled steps are kept for the next start.
+  """
+
+  directory: str
+  modules: tuple[str, ...]
+  stages: tuple[Stage, ...]
+  model: DecoderConfig
+  loss: LossConfig = LossConfig()
+  mesh: MeshConfig = MeshConfig()
+  data: DataConfig = DataConfig()
+  checkpoint: CheckpointConfig = CheckpointConfig()
+  evaluation: EvaluationConfig = EvaluationConfig()
+  seed_init: int = 0
+  seed_order: int = 0
+  seed_link: int = 0
+  max_skipped: int = 20
+  compile_cache: bool = True
+
+  def __post_init__(self):
+    if not self.stages:
+      raise ValueError('Run.stages is empty: a run has one stage or more.')
+    if len(self.stages) > 1:
+      raise ValueError(
+        f'Run.stages has {len(self.stages)} stages: this version trains one stage a run.'
+      )
+    if self.max_skipped < 1:
+      raise ValueError(f'Run.max_skipped is {self.max_skipped}: it is 1 or more.')
+    for stage in self.stages:
+      if stage.sequence_length > self.model.max_length:
+        raise ValueError(
+          f'Stage.sequence_length is {stage.sequence_length}: '
+          f'DecoderConfig.max_length allows {self.model.max_length} positions.'
+        )

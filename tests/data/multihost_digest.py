@@ -1,0 +1,55 @@
+"""One of two processes of a run on CPU: reads a few batches as global arrays and writes digests.
+
+Run by test_loader.py:
+  python -m tests.data.multihost_digest PROCESS PORT LAYOUT WORKERS OUT
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxlink.data.loader import Batches, Loader, digest
+from jaxlink.data.mixture import Mixture
+from jaxlink.data.windows import Windows
+from tests.data.memory_blocks import corpus
+
+START, STOP = 57, 60
+
+# Mesh shape and axes over the devices in order of process, and how a batch is cut.
+LAYOUTS = {
+  'data': ((8,), ('data',), PartitionSpec('data')),
+  'tensor across hosts': ((2, 4), ('tensor', 'data'), PartitionSpec('data')),
+  'sequence across hosts': ((2, 4), ('sequence', 'data'), PartitionSpec('data', 'sequence')),
+}
+
+
+def batches() -> Batches:
+  sources = [corpus('swahili', 40, 0), corpus('english', 90, 1)]
+  return Batches(
+    Mixture(['swahili', 'english'], [0.3, 0.7]), [Windows(s, 64, 3) for s in sources], 8
+  )
+
+
+def main(process: int, port: int, layout: str, workers: int, out: Path) -> None:
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, process, initialization_timeout=60)
+  shape, axes, spec = LAYOUTS[layout]
+  devices = np.array(sorted(jax.devices(), key=lambda d: (d.process_index, d.id)))
+  mesh = Mesh(devices.reshape(shape), axes, axis_types=(AxisType.Auto,) * len(axes))
+  sharding = NamedSharding(mesh, spec)
+  digests = []
+  with Loader(batches(), sharding, start=START, stop=STOP, workers=workers) as loader:
+    for batch in loader:
+      digests.append(digest(multihost_utils.process_allgather(batch, tiled=True)))
+    rows = loader.rows.tolist()
+  out.write_text(json.dumps({'digests': digests, 'rows': rows}))
+  jax.distributed.shutdown()
+
+
+if __name__ == '__main__':
+  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))

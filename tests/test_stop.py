@@ -1,0 +1,140 @@
+"""A stop is a request first; on several hosts it is agreed, and nothing waits for it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from jaxlink.stop import Stop
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
+def test_a_signal_is_a_request_with_its_name(name, capsys):
+  with Stop() as stop:
+    assert not stop.requested(1)
+    assert stop.signal_name is None
+    signal.raise_signal(getattr(signal, name))
+    assert stop.requested(2)
+    assert stop.requested(3)
+    assert stop.signal_name == name
+  assert f'{name}: stopping after a checkpoint.' in capsys.readouterr().err
+
+
+def test_the_second_ctrl_c_stops_at_once():
+  with Stop() as stop:
+    signal.raise_signal(signal.SIGINT)
+    assert stop.requested(1)
+    with pytest.raises(KeyboardInterrupt, match='second Ctrl-C'):
+      signal.raise_signal(signal.SIGINT)
+
+
+def test_a_ctrl_c_after_a_sigterm_is_still_the_first_ctrl_c():
+  with Stop() as stop:
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    assert stop.requested(1)
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize('error', [None, ValueError])
+def test_handlers_are_back_afterwards(error):
+  def own(number, frame):
+    pass
+
+  before = [signal.signal(number, own) for number in (signal.SIGTERM, signal.SIGINT)]
+  try:
+    try:
+      with Stop():
+        assert signal.getsignal(signal.SIGTERM) is not own
+        if error:
+          raise error
+    except ValueError:
+      pass
+    assert signal.getsignal(signal.SIGTERM) is own
+    assert signal.getsignal(signal.SIGINT) is own
+  finally:
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+      signal.signal(number, handler)
+
+
+def test_only_the_main_thread_can_stop():
+  errors = []
+
+  def enter():
+    try:
+      Stop().__enter__()
+    except RuntimeError as error:
+      errors.append(str(error))
+
+  thread = threading.Thread(target=enter)
+  thread.start()
+  thread.join(10)
+  assert 'only the main thread can receive signals' in errors[0]
+
+
+HOST = """
+import signal, sys, time
+import jax
+address, index, number = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.distributed.initialize(address, 2, index)
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
+from jaxlink.stop import Stop
+with Stop() as stop:
+  step, slowest = 0, 0.0
+  while True:
+    step += 1
+    multihost_utils.process_allgather(jnp.ones(()))  # a training step: hosts go in step
+    time.sleep(0.01)
+    if step == 20 and index == 1:  # one host alone is told
+      signal.raise_signal(getattr(signal, number))
+    asked = time.monotonic()
+    stopped = stop.requested(step)
+    if step < 20:
+      assert not stopped
+      slowest = max(slowest, time.monotonic() - asked)
+    if stopped or step == 2000:
+      break
+multihost_utils.process_allgather(jnp.ones(()))  # what saving does: hangs unless all are here
+print(step, stop.signal_name, slowest < 0.5)
+jax.distributed.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
+def test_two_hosts_stop_at_the_same_step_when_one_is_told(name):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}
+  hosts = [
+    subprocess.Popen(
+      [sys.executable, '-c', HOST, address, str(index), name],
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  try:
+    said = [host.communicate(timeout=120) for host in hosts]
+  finally:
+    for host in hosts:
+      host.kill()
+  assert [host.returncode for host in hosts] == [0, 0], said
+  (step, _, quick), (other, received, other_quick) = (
+    out.splitlines()[-1].split()
+    for out, _ in said  # Gloo says something before
+  )
+  assert step == other
+  assert 20 <= int(step) < 2000
+  assert received == name
+  assert quick == other_quick == 'True'
