@@ -84,8 +84,10 @@ class Keeper:
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=config.keep,
-        keep_period=config.keep_every or None,
+        # A reader is told that it saves nothing, or Orbax warns that it will not.
+        save_interval_steps=1 if writer else 0,
+        max_to_keep=config.keep if writer else None,
+        keep_period=(config.keep_every or None) if writer else None,
         create=writer,
         read_only=not writer,
         cleanup_tmp_directories=writer,

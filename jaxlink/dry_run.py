@@ -8,7 +8,6 @@ a pod states `DecoderConfig.vocabulary`.
 """
 
 import math
-import pathlib
 from collections.abc import Sequence
 
 import jax

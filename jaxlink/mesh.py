@@ -12,7 +12,6 @@ Easy to get wrong: `batch` is split over `data` and `fsdp` together, so a batch 
 of their product, not of `data` alone.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

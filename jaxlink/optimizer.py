@@ -8,8 +8,6 @@ of its own. A skipped update leaves the optimizer's state as it was, and a count
 make the decay end late.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import optax

@@ -15,11 +15,11 @@ from jaxlink.stop import Stop
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
 def test_a_signal_is_a_request_with_its_name(name, capsys):
   with Stop() as stop:
-    assert not stop.requested(1)
+    assert not stop.requested()
     assert stop.signal_name is None
     signal.raise_signal(getattr(signal, name))
-    assert stop.requested(2)
-    assert stop.requested(3)
+    assert stop.requested()
+    assert stop.requested()
     assert stop.signal_name == name
   assert f'{name}: stopping after a checkpoint.' in capsys.readouterr().err
 
@@ -27,7 +27,7 @@ def test_a_signal_is_a_request_with_its_name(name, capsys):
 def test_the_second_ctrl_c_stops_at_once():
   with Stop() as stop:
     signal.raise_signal(signal.SIGINT)
-    assert stop.requested(1)
+    assert stop.requested()
     with pytest.raises(KeyboardInterrupt, match='second Ctrl-C'):
       signal.raise_signal(signal.SIGINT)
 
@@ -36,7 +36,7 @@ def test_a_ctrl_c_after_a_sigterm_is_still_the_first_ctrl_c():
   with Stop() as stop:
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGINT)
-    assert stop.requested(1)
+    assert stop.requested()
     with pytest.raises(KeyboardInterrupt):
       signal.raise_signal(signal.SIGINT)
 
@@ -95,7 +95,7 @@ with Stop() as stop:
     if step == 20 and index == 1:  # one host alone is told
       signal.raise_signal(getattr(signal, number))
     asked = time.monotonic()
-    stopped = stop.requested(step)
+    stopped = stop.requested()
     if step < 20:
       assert not stopped
       slowest = max(slowest, time.monotonic() - asked)

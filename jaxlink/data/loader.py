@@ -178,7 +178,7 @@ class Loader:
     threads: int = 2,
     prefetch: int = 4,
   ):
-    """Starts reading.
+    """Starts reading ahead; worker processes start when the first step is asked.
 
     Args:
       batches: what to read.

@@ -33,7 +33,7 @@ def make_sampler(logits: Logits, *, eos: int, temperature: float) -> Callable:
 
   @jax.jit
   def sample(params, tokens_BT, lengths_B, seed):
-    rows, length = tokens_BT.shape
+    length = tokens_BT.shape[1]
     segments_BT = jnp.ones_like(tokens_BT)
     positions_BT = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), tokens_BT.shape)
     key = jax.random.key(seed, impl='threefry2x32')

@@ -231,10 +231,10 @@ def substitute(
     dose = Dose(documents=1, words_seen=len(pieces) // 2)
     return Substituted(text, dose, text, none_S, none_S, [])
 
-  row_N, dose = _look_up(pieces, table)
-  site_S = np.flatnonzero(table.columns['eligible'][row_N])
+  found_N, dose = _look_up(pieces, table)
+  site_S = np.flatnonzero(found_N['eligible'])
   site_S = site_S[draws.uniform('word', document, site_S) < ratio]
-  found_S = table.columns[row_N[site_S]]
+  found_S = found_N[site_S]
   dose = dataclasses.replace(
     dose,
     documents_rewritten=1,
@@ -453,10 +453,9 @@ def _checked_ratio(policy: LinkPolicy, probability: float | None) -> float:
 
 
 def _look_up(pieces: list[str], table: _Table) -> tuple[np.ndarray, Dose]:
-  """The row of each word of a text, those of several words found, and the counts of the text."""
-  row_N = np.fromiter(map(table.__getitem__, pieces[1::2]), np.int64, len(pieces) // 2)
-  found_N = table.columns[row_N]
-  rows, keys, end = row_N.tolist(), table.keys, 0
+  """What is known of each word of a text, sources of several words found, and their counts."""
+  rows, keys, end = list(map(table.__getitem__, pieces[1::2])), table.keys, 0
+  found_N = table.columns[np.array(rows, np.int64)]
   first_N, second_N = found_N['first'][:-1], found_N['second'][1:]
   begins_N = table.begins[_pair_hash(first_N, second_N)] & (first_N > 0) & (second_N > 0)
   for i in np.flatnonzero(begins_N).tolist():
@@ -464,25 +463,23 @@ def _look_up(pieces: list[str], table: _Table) -> tuple[np.ndarray, Dose]:
     for length in lengths if lengths and i >= end else ():
       stop = i + length
       # Only single spaces between the words: a source does not reach over a comma or a line end.
-      if tuple([keys[row] for row in rows[i:stop]]) in table.sources and set(
-        pieces[2 * i + 2 : 2 * stop - 1 : 2]
-      ) == {' '}:
-        row_N[i] = table[tuple(pieces[2 * i + 1 : 2 * stop : 2])]
-        row_N[i + 1 : stop] = _INSIDE
+      spaced = set(pieces[2 * i + 2 : 2 * stop - 1 : 2]) == {' '}
+      if spaced and tuple([keys[row] for row in rows[i:stop]]) in table.sources:
+        row = table[tuple(pieces[2 * i + 1 : 2 * stop : 2])]
+        found_N[i] = table.columns[row]
+        found_N[i + 1 : stop] = table.columns[_INSIDE]
         end = stop
         break
-  if end:
-    found_N = table.columns[row_N]
   covered = int(found_N['words'][found_N['targets'] > 0].sum())
   dose = Dose(
     documents=1,
-    words_seen=len(row_N),
-    words=len(row_N),
+    words_seen=len(rows),
+    words=len(rows),
     covered_any=covered + int(found_N['identity'].sum()),
     covered=covered,
     eligible=int(found_N['words'][found_N['eligible']].sum()),
   )
-  return row_N, dose
+  return found_N, dose
 
 
 def _splice(

@@ -196,6 +196,16 @@ def test_a_fraction_or_ratio_of_zero_leaves_every_text_as_it_is(changes, text):
   assert result.dose.replaced == 0
 
 
+@pytest.mark.parametrize('changes', [{'doc_fraction': 0.0}, {'word_ratio': 0.0}])
+def test_a_draw_of_exactly_zero_is_not_below_a_ratio_of_zero(changes):
+  class Zeros(Draws):
+    def uniform(self, stream, document, k):
+      return np.zeros(np.shape(k))
+
+  assert rewrite(draws=Zeros(0, 'en')).text != TEXT
+  assert rewrite(draws=Zeros(0, 'en'), **changes).text == TEXT
+
+
 def test_an_untouched_document_counts_its_words_as_seen_only():
   assert rewrite(doc_fraction=0.0).dose == Dose(documents=1, words_seen=11)
 

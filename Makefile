@@ -1,0 +1,30 @@
+# Two commands are enough: `make quickstart` and `make test`. Both make .venv if there is none.
+# By hand: python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[dev]'
+
+PYTHON ?= python3
+VENV := .venv/bin
+PYTEST := JAX_PLATFORMS=cpu $(VENV)/python -m pytest
+
+.PHONY: quickstart test test-slow lint format
+
+quickstart: .venv/installed
+	$(VENV)/python -m jaxlink.train --gin_file=gin/quickstart.gin
+
+test: .venv/installed
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/installed
+	$(PYTEST) -m slow
+
+lint: .venv/installed
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+
+format: .venv/installed
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
