@@ -10,6 +10,7 @@ Easy to get wrong: this is the only command that imports TensorFlow, and it must
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import importlib
 import json
@@ -157,6 +158,12 @@ def _policy(fields: dict[str, Any]) -> Any:
 
   policy = LinkPolicy(**fields)
   if policy.lexicon in register.LEXICONS:
+    language = register.LEXICONS[policy.lexicon].language
+    if policy.language != language:
+      raise ValueError(
+        f'LinkPolicy.language is {policy.language!r}: lexicon {policy.lexicon!r} is registered for '
+        f'{language!r}.'
+      )
     return dataclasses.replace(policy, lexicon=register.LEXICONS[policy.lexicon].path)
   if not os.path.isfile(policy.lexicon):
     known = sorted(register.LEXICONS)
@@ -238,7 +245,7 @@ def main() -> None:
     else:
       parser.error('give --gin_file, or --modules and --mixture')
     answer(request, cache_dir, processes=args.processes)
-  except (ValueError, TypeError, FileNotFoundError) as error:
+  except (ValueError, TypeError, OSError, concurrent.futures.BrokenExecutor) as error:
     sys.exit(f'error: {error}')
 
 

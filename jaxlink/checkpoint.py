@@ -11,6 +11,7 @@ counts as a step.
 """
 
 import json
+import logging
 import pathlib
 import re
 from typing import Any
@@ -81,6 +82,10 @@ class Keeper:
     )
     if not writer and not self._directory.is_dir():
       raise FileNotFoundError(f'no checkpoints: there is no directory {self._directory}.')
+    logger = logging.getLogger('absl')
+    level = logger.level
+    if not writer:
+      logger.setLevel(logging.ERROR)  # Orbax warns that a reader will not write
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
@@ -98,6 +103,7 @@ class Keeper:
         'meta': ocp.JsonCheckpointHandler(),
       },
     )
+    logger.setLevel(level)
 
   def latest(self) -> int | None:
     """The last step that is committed, or None."""

@@ -53,7 +53,6 @@ class EvaluationConfig:
     every_tokens: between two evaluations, trained tokens; 0 evaluates at the start and end only.
     split: of the mixture's tasks that is held out; tasks without it are not evaluated.
     batch: sequences at a time.
-    max_tokens: of each task that are scored, whole documents from the start; 0 takes all.
     prompts: a text for each line to generate.
     generate_tokens: length of a generated line.
     temperature: of sampling; 0 takes the likeliest token.
@@ -62,13 +61,12 @@ class EvaluationConfig:
   every_tokens: int = 0
   split: str = 'validation'
   batch: int = 32
-  max_tokens: int = 0
   prompts: tuple[str, ...] = ()
   generate_tokens: int = 48
   temperature: float = 0.7
 
   def __post_init__(self):
-    for name, least in (('every_tokens', 0), ('batch', 1), ('max_tokens', 0),
+    for name, least in (('every_tokens', 0), ('batch', 1),
                         ('generate_tokens', 1), ('temperature', 0)):  # fmt: skip
       if getattr(self, name) < least:
         raise ValueError(

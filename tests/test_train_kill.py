@@ -12,8 +12,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests import tiny_project
-
 pytestmark = pytest.mark.slow
 
 STEPS = 240
@@ -21,11 +19,6 @@ BINDINGS = (f'Stage.tokens = {STEPS * 8 * 64}', 'CheckpointConfig.every_steps = 
             'EvaluationConfig.every_tokens = 61_440')  # fmt: skip
 # What the clock decides; everything else in a line of metrics is a function of the step.
 CLOCK = ('tokens_per_second', 'data_wait_seconds')
-
-
-@pytest.fixture(scope='module')
-def project(tmp_path_factory) -> tiny_project.Project:
-  return tiny_project.make(tmp_path_factory.mktemp('project'))
 
 
 @pytest.fixture(scope='module')
@@ -88,7 +81,9 @@ def test_a_second_start_of_a_complete_run_says_so_and_changes_nothing(project, u
   assert before == {p: p.stat().st_mtime_ns for p in undisturbed.rglob('*') if p.is_file()}
 
 
-def _wait_for_random_step(process: subprocess.Popen, run: pathlib.Path, dice: random.Random) -> bool:
+def _wait_for_random_step(
+  process: subprocess.Popen, run: pathlib.Path, dice: random.Random
+) -> bool:
   start = _last_step(run)
   target = start + dice.randint(1, 24)
   _wait(process, lambda: _last_step(run) >= target or _last_step(run) < start)

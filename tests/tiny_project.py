@@ -71,7 +71,9 @@ class Project:
     """The gin file."""
     return str(self.folder / 'tiny.gin')
 
-  def command(self, run: pathlib.Path | str, *bindings: str, arguments: Sequence[str] = ()) -> list[str]:
+  def command(
+    self, run: pathlib.Path | str, *bindings: str, arguments: Sequence[str] = ()
+  ) -> list[str]:
     """The command that trains the recipe in another run directory."""
     command = [sys.executable, '-m', 'jaxlink.train', f'--gin_file={self.recipe}', *arguments]
     return command + [f'--gin_bindings={b}' for b in (f"Run.directory = '{run}'", *bindings)]

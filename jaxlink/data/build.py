@@ -14,6 +14,7 @@ the rename, and its name is its fingerprint, so another task's or an older cache
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
@@ -23,8 +24,8 @@ import json
 import multiprocessing
 import os
 import pickle
-import queue
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -176,7 +177,9 @@ def build(plan: Plan, *, processes: int = 0, progress: bool = True) -> blocks_li
   os.makedirs(os.path.dirname(plan.folder), exist_ok=True)
   with _lock(plan.folder + '.lock'):
     if not plan.exists:
-      _build(plan, processes, progress)
+      if not os.path.exists(os.path.join(plan.work, blocks_lib.MANIFEST)):
+        _build(plan, processes, progress)
+      _commit(plan)
   return blocks_lib.Blocks(plan.folder)
 
 
@@ -187,6 +190,7 @@ def read_tokenizer(plan: Plan) -> dict[str, Any]:
 
 
 def _build(plan: Plan, processes: int, progress: bool) -> None:
+  """Does what is not done yet of the work, and writes the manifest."""
   started = time.time()
   os.makedirs(plan.work, exist_ok=True)
   task = plan.get_task()
@@ -208,6 +212,8 @@ def _build(plan: Plan, processes: int, progress: bool) -> None:
         if 'part' in event:
           counts.update(event['part'])
           dose = dose + np.array(event['dose'])
+    if isinstance(task.source, register.TextSource):
+      counts['rejected'] = task.source.rejected(plan.split)
     if not counts['documents']:
       shutil.rmtree(plan.work)
       raise ValueError(
@@ -237,15 +243,19 @@ def _build(plan: Plan, processes: int, progress: bool) -> None:
     'seconds': round(time.time() - started, 1),
     'shards': shards,
   }
-  for name in os.listdir(plan.work):
-    if name.startswith(_TEMPORARY):
-      path = os.path.join(plan.work, name)
-      shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
   tokenizer = manifest['tokenizer']
   if tokenizer['path']:
     shutil.copyfile(tokenizer['path'], os.path.join(plan.work, os.path.basename(tokenizer['path'])))
     tokenizer['path'] = os.path.basename(tokenizer['path'])
   _write_json(os.path.join(plan.work, blocks_lib.MANIFEST), manifest)
+
+
+def _commit(plan: Plan) -> None:
+  """Drops what only the building needed, and renames the folder."""
+  for name in os.listdir(plan.work):
+    if name.startswith(_TEMPORARY):
+      path = os.path.join(plan.work, name)
+      shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
   os.rename(plan.work, plan.folder)
 
 
@@ -296,19 +306,22 @@ def _examples_of(
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = 1
-  return dataset.with_options(options).as_numpy_iterator()
+  try:
+    yield from dataset.with_options(options).as_numpy_iterator()
+  except tf.errors.OpError as error:
+    # TensorFlow wraps what Python raised: '{{function}} BadDocument: …\nTraceback …'.
+    message = error.message.partition('\nTraceback ')[0].rpartition('}} ')[2]
+    raise ValueError(f'{plan.name}: {message}') from error
 
 
 def _encode(example: dict[str, np.ndarray]) -> tuple[blocks_lib.Encoded | None, dict[str, int]]:
   """Turns an example into a document for the blocks, and its counts."""
   tokens = example['targets']
-  rejected = int(example.get('rejected', 0))
   counts = {
     'documents': int(len(tokens) > 0),
     'tokens': len(tokens),
     'bytes': int(example['bytes']),
-    'empty': int(len(tokens) == 0 and not rejected),
-    'rejected': rejected,
+    'empty': int(len(tokens) == 0),
     'tokens_before': int(example['tokens_before']),
   }
   if not len(tokens):
@@ -479,7 +492,7 @@ def _describe_source(source: seqio.DataSource, split: str, inputs: fingerprint_l
 
 def _describe_vocabulary(vocabulary: seqio.Vocabulary, inputs: fingerprint_lib.Inputs) -> Any:
   if isinstance(vocabulary, register.ChunkedVocabulary):
-    return [vocabulary.tokenizer.sha256, inputs.sha256(vocabulary.path)]
+    return [inputs.sha256(vocabulary.path), fingerprint_lib.describe(type(vocabulary), inputs)]
   return fingerprint_lib.describe(vocabulary, inputs)
 
 
@@ -545,7 +558,7 @@ def _bar(plan: Plan, task: seqio.Task, parts: int, progress: bool) -> Iterator[A
 def _count_documents(task: seqio.Task, split: str) -> int | None:
   known = task.source.num_input_examples(split)
   if known is None and isinstance(task.source, register.TextSource):
-    known = sum(1 for _ in task.source.documents(split))
+    known = sum(d.text is not None for d in task.source.documents(split))
   return known
 
 
@@ -557,24 +570,45 @@ def _pool(processes: int) -> Iterator[Any]:
     return
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload(['tensorflow', 'seqio'])
-  with context.Manager() as manager, context.Pool(processes) as pool:
+  events = context.SimpleQueue()
+  with concurrent.futures.ProcessPoolExecutor(
+    processes, mp_context=context, initializer=_start_worker, initargs=(events,)
+  ) as pool:
 
     def run(function, calls):
-      events = manager.Queue()
-      pending = [pool.apply_async(_collect, (function, call, events)) for call in calls]
+      pending = {pool.submit(_collect, function, call) for call in calls}
       while pending or not events.empty():
-        for task in [p for p in pending if p.ready()]:
-          task.get()  # raises what the worker raised
-          pending.remove(task)
-        with contextlib.suppress(queue.Empty):
-          yield events.get(timeout=0.1)
+        done, pending = concurrent.futures.wait(pending, 0.1, concurrent.futures.FIRST_COMPLETED)
+        for future in done:
+          future.result()  # raises what the worker raised, or that it was killed
+        while not events.empty():
+          yield events.get()
 
-    yield run
+    try:
+      yield run
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
 
 
-def _collect(function, call, events) -> None:
+_events: Any = None  # of a worker
+
+
+def _start_worker(events: Any) -> None:
+  """Lets a worker report, and end with the process that builds, even if that one is killed."""
+  global _events
+  _events = events
+
+  def end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _collect(function, call) -> None:
   for event in function(*call):
-    events.put(event)
+    _events.put(event)
 
 
 def _write_json(path: str, value: Any) -> None:

@@ -14,22 +14,31 @@ just as well.
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import inspect
+import io
 import json
 import os
+import re
 import sys
 import sysconfig
 import textwrap
+import tokenize
 import types
 from typing import Any
+
+import numpy as np
 
 _LIBRARIES = tuple(
   os.path.realpath(sysconfig.get_path(kind)) + os.sep for kind in ('stdlib', 'purelib', 'platlib')
 )
+
+
+_PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, re.Pattern, np.ndarray)
 
 
 class Inputs:
@@ -120,6 +129,10 @@ class _Describer:
       return ['partial', *map(self.describe, (value.func, list(value.args), value.keywords))]
     if isinstance(value, types.ModuleType):
       return ['module', value.__name__, _version(value.__name__)]
+    if isinstance(value, re.Pattern):  # its repr is cut short
+      return ['regex', value.pattern, value.flags]
+    if isinstance(value, np.ndarray):
+      return ['array', str(value.dtype), list(value.shape), self.describe(value.tobytes())]
     if isinstance(value, types.MethodType):
       return ['method', self.describe(value.__func__), self.describe(value.__self__)]
     if isinstance(value, types.FunctionType):
@@ -143,7 +156,8 @@ class _Describer:
       # A library's decorator (seqio.map_over_dataset) around our function: both count.
       parts = [inner, *ours] if inner is not function else ours
       return ['library', *_library_name(function), [self.describe(p) for p in parts]]
-    used = set(_names(function.__code__))
+    used = {name for code in _codes(function.__code__) for name in code.co_names}
+    texts = [c for code in _codes(function.__code__) for c in code.co_consts if isinstance(c, str)]
     return [
       'function',
       function.__qualname__,
@@ -152,6 +166,7 @@ class _Describer:
       self.describe(function.__kwdefaults__ or {}),
       [self.describe(c.cell_contents) for c in function.__closure__ or () if _is_filled(c)],
       self._globals(function.__globals__, used),
+      [file for file in map(self._text, texts) if not isinstance(file, str)],
       self.describe(inspect.unwrap(function)) if hasattr(function, '__wrapped__') else None,
     ]
 
@@ -160,8 +175,8 @@ class _Describer:
     for name in sorted(used & scope.keys()):
       value = scope[name]
       if isinstance(value, types.ModuleType) and not is_library(value.__name__):
-        members = used & vars(value).keys()
-        found[name] = {m: self.describe(vars(value)[m]) for m in sorted(members)}
+        # As `package.module.helper` goes down from here; a name is met once on each way.
+        found[name] = self._globals(vars(value), used - {name})
       else:
         found[name] = self.describe(value)
     return found
@@ -175,7 +190,9 @@ class _Describer:
         member = member.__func__
       if isinstance(member, property):
         members += [[name, self.describe(f)] for f in (member.fget, member.fset) if f]
-      elif isinstance(member, types.FunctionType) and member.__module__ == cls.__module__:
+      elif isinstance(member, types.FunctionType) or (
+        not name.startswith('__') and (isinstance(member, _PLAIN) or hasattr(member, '__wrapped__'))
+      ):
         members.append([name, self.describe(member)])
     bases = [self.describe(b) for b in cls.__bases__ if b is not object]
     return ['class', cls.__qualname__, _source(cls), bases, members]
@@ -196,21 +213,17 @@ class _Describer:
 
 
 def _library_state(value: Any) -> Any:
-  """Returns what tells two instances of a library's class apart: public attributes, else its text."""
+  """Returns what tells two instances of a library's class apart: text, plain attributes, functions."""
   text = repr(value)
-  if ' at 0x' not in text:
-    return text
-  attributes = {k: v for k, v in getattr(value, '__dict__', {}).items() if not callable(v)}
-  plain = (str, int, float, bool, tuple, list, dict, type(None))
-  return {k: v for k, v in attributes.items() if isinstance(v, plain)}
+  kinds = (*_PLAIN, types.FunctionType, types.MethodType, functools.partial, type(None))
+  attributes = {k: v for k, v in getattr(value, '__dict__', {}).items() if isinstance(v, kinds)}
+  return [type(value).__name__ if ' at 0x' in text else text, attributes]
 
 
-def _names(code: types.CodeType) -> list[str]:
-  names = list(code.co_names)
-  for constant in code.co_consts:
-    if isinstance(constant, types.CodeType):
-      names += _names(constant)
-  return names
+def _codes(code: types.CodeType) -> list[types.CodeType]:
+  """Returns a function's code and that of the functions inside it."""
+  inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+  return [code, *(found for i in inner for found in _codes(i))]
 
 
 def _is_filled(cell: types.CellType) -> bool:
@@ -227,17 +240,34 @@ def _source(value: Any) -> str:
     text = textwrap.dedent(inspect.getsource(value))
   except (OSError, TypeError):  # defined in a prompt or by exec: the code itself remains
     code = getattr(value, '__code__', None)
-    return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(value)
+    if code is None:
+      return value.__qualname__
+    # Not the constants that are code themselves, whose text has an address: they come one by one.
+    return repr([
+      (c.co_code, c.co_names, [k for k in c.co_consts if not isinstance(k, types.CodeType)])
+      for c in _codes(code)
+    ])  # fmt: skip
   try:
     tree = ast.parse(text)
   except SyntaxError:  # a lambda in the middle of a call
-    return text
+    return _bare(text)
   for node in ast.walk(tree):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
       ast.get_docstring(node, clean=False) is not None
     ):
       node.body = node.body[1:] or [ast.Pass()]
   return ast.unparse(tree)
+
+
+def _bare(text: str) -> str:
+  """Returns source that does not parse by itself without comments and layout."""
+  layout = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+  found = []
+  with contextlib.suppress(tokenize.TokenError, IndentationError):  # at the end of the excerpt
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+      if token.type not in layout:
+        found.append(token.string)
+  return ' '.join(found)
 
 
 @functools.cache

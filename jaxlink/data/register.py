@@ -10,12 +10,14 @@ Easy to get wrong: registering must cost nothing. Tokenizers and lexicons are re
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 
+from jaxlink.config import nearest
 from jaxlink.data import preprocessors as prep
 from jaxlink.data import sources
 from jaxlink.data.mixture import parse_rate
@@ -45,8 +47,8 @@ class TextSource(seqio.DataSource):
     text_key: the field or column that holds the text.
     on_bad: 'raise', or 'skip' to pass over bad lines, which are then counted.
 
-  Examples have 'text' and 'rejected', the number of bad lines passed over before the document. Any
-  number of readers may share a file: each takes every n-th document.
+  Examples have 'text'. Any number of readers may share a file: each takes every n-th document. Bad
+  lines are counted by `rejected`, not in the examples, of which a preprocessor may drop some.
   """
 
   def __init__(
@@ -79,16 +81,12 @@ class TextSource(seqio.DataSource):
     index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
 
     def examples() -> Iterator[dict]:
-      for number, document in enumerate(self.documents(split)):
-        if number % count == index:
-          yield {'text': document.text.encode(), 'rejected': document.rejected}
+      texts = (d.text for d in self.documents(split) if d.text is not None)
+      for text in itertools.islice(texts, index, None, count):
+        yield {'text': text.encode()}
 
     dataset = tf.data.Dataset.from_generator(
-      examples,
-      output_signature={
-        'text': tf.TensorSpec([], tf.string),
-        'rejected': tf.TensorSpec([], tf.int64),
-      },
+      examples, output_signature={'text': tf.TensorSpec([], tf.string)}
     )
     return dataset.shuffle(seqio.SHUFFLE_BUFFER_SIZE, seed=seed) if shuffle else dataset
 
@@ -96,6 +94,10 @@ class TextSource(seqio.DataSource):
     """Yields all documents of a split, in order."""
     for file in self.list_shards(split):
       yield from sources.read_documents(file, text_key=self._text_key, on_bad=self._on_bad)
+
+  def rejected(self, split: str) -> int:
+    """Returns how many bad lines of a split are passed over; 0 if they are errors."""
+    return 0 if self._on_bad == 'raise' else sum(d.rejected for d in self.documents(split))
 
 
 def register_corpus(
@@ -127,8 +129,7 @@ def register_corpus(
     source, key = splits, text_key
   else:
     source, key = TextSource(splits, text_key=text_key, on_bad=on_bad), 'text'
-  LANGUAGES[name] = language
-  return seqio.TaskRegistry.add(
+  task = seqio.TaskRegistry.add(
     name,
     source=source,
     preprocessors=[
@@ -139,6 +140,8 @@ def register_corpus(
       'targets': seqio.Feature(ChunkedVocabulary(os.fspath(tokenizer)), add_eos=False)
     },
   )
+  LANGUAGES[name] = language
+  return task
 
 
 def register_language(
@@ -181,8 +184,15 @@ def register_language(
 def register_mixture(name: str, rates: Mapping[str, object]) -> seqio.Mixture:
   """Registers a mixture with exact rates: floats are read by their shortest decimal, '1/3' works."""
   exact = {task: parse_rate(rate, task) for task, rate in rates.items()}
+  for task in exact:
+    if task not in seqio.TaskRegistry.names():
+      raise ValueError(
+        f'Mixture {name!r}: no task {task!r} is registered.'
+        f'{nearest(task, seqio.TaskRegistry.names())}'
+      )
+  mixture = seqio.MixtureRegistry.add(name, [(task, float(rate)) for task, rate in exact.items()])
   RATES[name] = {task: str(rate) for task, rate in exact.items()}
-  return seqio.MixtureRegistry.add(name, [(task, float(rate)) for task, rate in exact.items()])
+  return mixture
 
 
 def _paths(files: Files) -> list[str]:

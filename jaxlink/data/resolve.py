@@ -93,9 +93,9 @@ def resolve(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> R
   if reason is None:
     return read(path, cache_dir)
   if importlib.util.find_spec('seqio') is None:
-    if not os.path.exists(path):
+    if missing := _missing(path, cache_dir):
       raise DataError(
-        f'No prepared data in {cache_dir!r} for this recipe, and SeqIO is not installed here. '
+        f'No prepared data in {cache_dir!r} ({missing}), and SeqIO is not installed here. '
         'Run `python -m jaxlink.cache` with the same --gin_file where it is, and copy the folder.'
       )
     print(f'data: taken as prepared; not verified, since SeqIO is not installed here ({reason})')
@@ -160,19 +160,12 @@ def installed_versions() -> dict[str, str]:
 
 
 def stale(request: dict[str, Any], cache_dir: str) -> str | None:
-  """Returns why there is no kept answer that can be used, or None if there is one."""
+  """Returns why there is no kept answer that can be trusted, or None if there is one."""
   path = kept_path(request, cache_dir)
-  try:
-    with open(path, encoding='utf-8') as file:
-      kept = json.load(file)
-  except FileNotFoundError:
-    return 'first time for this recipe'
-  except json.JSONDecodeError:
-    return f'{path} is torn'
-  answer = kept['answer']
-  for entry in [s for stage in answer['stages'] for s in stage] + answer['evaluations']:
-    if not os.path.isdir(os.path.join(cache_dir, entry['folder'])):
-      return f'the cache {entry["folder"]} is gone'
+  if missing := _missing(path, cache_dir):
+    return missing
+  with open(path, encoding='utf-8') as file:
+    kept = json.load(file)
   try:
     if installed_versions() != kept['versions']:
       return 'a library has another version'
@@ -180,3 +173,18 @@ def stale(request: dict[str, Any], cache_dir: str) -> str | None:
     return f'{error.name} is not installed'
   changed = fingerprint.changed(kept['files'])
   return f'{changed[0]} has changed' if changed else None
+
+
+def _missing(path: str, cache_dir: str) -> str | None:
+  """Returns what is missing of a kept answer and its caches, or None."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      answer = json.load(file)['answer']
+  except FileNotFoundError:
+    return 'first time for this recipe'
+  except json.JSONDecodeError:
+    return f'{path} is torn'
+  for entry in [s for stage in answer['stages'] for s in stage] + answer['evaluations']:
+    if not os.path.isdir(os.path.join(cache_dir, entry['folder'])):
+      return f'the cache {entry["folder"]} is gone'
+  return None

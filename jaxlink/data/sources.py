@@ -11,10 +11,14 @@ and line; with `'skip'` the number of lines passed over travels with the next do
 
 import dataclasses
 import json
+import lzma
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import fsspec
+
+from jaxlink.config import nearest
 
 OnBad = Literal['raise', 'skip']
 _COMPRESSIONS = ('.gz', '.bz2', '.xz', '.zst')
@@ -24,10 +28,10 @@ _COMPRESSIONS = ('.gz', '.bz2', '.xz', '.zst')
 class Document:
   """A document's text, and how many bad lines were passed over just before it.
 
-  A last, empty document carries the bad lines at a file's end.
+  The bad lines at a file's end come last, with None for the text.
   """
 
-  text: str
+  text: str | None
   rejected: int = 0
 
 
@@ -44,21 +48,17 @@ def expand(patterns: str | Sequence[str]) -> list[str]:
   files = []
   for pattern in [patterns] if isinstance(patterns, str) else patterns:
     filesystem, path = fsspec.core.url_to_fs(pattern)
-    found = sorted(filesystem.glob(path)) if any(c in path for c in '*?[') else [path]
+    found = [path] if filesystem.isfile(path) else sorted(filesystem.glob(path))
     found = [f for f in found if filesystem.isfile(f)]
     if not found:
-      folder = path.rsplit('/', 1)[0]
-      beside = sorted(filesystem.ls(folder, detail=False)) if filesystem.isdir(folder) else None
-      names = (
-        'that folder does not exist'
-        if beside is None
-        else (
-          'the folder holds: ' + ', '.join(b.rsplit('/', 1)[-1] for b in beside[:10])
-          if beside
-          else 'the folder is empty'
-        )
+      folder, _, name = path.rpartition('/')
+      if not filesystem.isdir(folder):
+        raise FileNotFoundError(f'No file {pattern!r}: there is no folder {folder!r}.')
+      beside = sorted(f.rpartition('/')[2] for f in filesystem.ls(folder, detail=False))
+      raise FileNotFoundError(
+        f'No file {pattern!r}.{nearest(name, beside)} '
+        f'The folder holds: {", ".join(beside[:10]) or "nothing"}.'
       )
-      raise FileNotFoundError(f'No file {pattern!r}: {names}.')
     files += [filesystem.unstrip_protocol(f) if '://' in pattern else f for f in found]
   return files
 
@@ -97,8 +97,15 @@ def read_documents(
   if on_bad not in ('raise', 'skip'):
     raise ValueError(f"on_bad is {on_bad!r}: 'raise' or 'skip'.")
   readers = {'jsonl': _read_jsonl, 'text': _read_text, 'parquet': _read_parquet}
+  reader = readers[file_format(path)](path, text_key)
   rejected = 0
-  for item in readers[file_format(path)](path, text_key):
+  while True:
+    try:
+      item = next(reader, None)
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+      raise BadDocument(f'{path}: broken file ({error}).') from error
+    if item is None:
+      break
     if isinstance(item, BadDocument):
       if on_bad == 'raise':
         raise item
@@ -107,7 +114,7 @@ def read_documents(
       yield Document(item, rejected)
       rejected = 0
   if rejected:
-    yield Document('', rejected)
+    yield Document(None, rejected)
 
 
 def _lines(path: str) -> Iterator[tuple[int, str | BadDocument]]:
@@ -119,7 +126,8 @@ def _lines(path: str) -> Iterator[tuple[int, str | BadDocument]]:
         yield (
           number,
           BadDocument(
-            f'{path}, line {number}: not UTF-8 (byte {error.start} is 0x{line[error.start]:02x}).'
+            f'{path}, line {number}: not UTF-8 '
+            f'(byte {error.start} is 0x{error.object[error.start]:02x}).'
           ),
         )
 
@@ -131,8 +139,8 @@ def _read_jsonl(path: str, text_key: str) -> Iterator[str | BadDocument]:
     elif line.strip():
       try:
         yield _text_of(json.loads(line), text_key, f'{path}, line {number}')
-      except json.JSONDecodeError as error:
-        yield BadDocument(f'{path}, line {number}: not JSON ({error.msg}, column {error.colno}).')
+      except (ValueError, RecursionError) as error:  # also a number of too many digits
+        yield BadDocument(f'{path}, line {number}: not JSON ({error}).')
 
 
 def _text_of(row: object, key: str, where: str) -> str | BadDocument:
@@ -169,7 +177,10 @@ def _read_parquet(path: str, text_key: str) -> Iterator[str | BadDocument]:
   import pyarrow.parquet  # slow to import, and seldom needed
 
   with fsspec.open(path, 'rb') as file:
-    table = pyarrow.parquet.ParquetFile(file)
+    try:
+      table = pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowInvalid as error:
+      raise BadDocument(f'{path}: no Parquet file ({error}).') from error
     if text_key not in table.schema_arrow.names:
       raise BadDocument(
         f'{path}: no column {text_key!r}. Columns: {", ".join(table.schema_arrow.names)}.'

@@ -26,6 +26,7 @@ MEMO_LENGTH = 64  # characters; a longer chunk is rare and not worth remembering
 
 # The specials' ids follow SeqIO (padding 0, end 1); byte fallback leaves <unk> without a use.
 PAD, EOS, BOS, UNK = 0, 1, 2, 3
+SPECIALS = ['<pad>', '</s>', '<s>', '<unk>']
 
 
 class Marked(NamedTuple):
@@ -33,7 +34,7 @@ class Marked(NamedTuple):
 
   ids: np.ndarray  # int32 [T]
   words: np.ndarray  # int32 [N, 4]: first token, tokens (leading space included), flags, type
-  types: list[str]  # casefold(NFC(word)) of each type, as a lexicon has it
+  types: list[str]  # casefold(NFC(word)) of each type, in order of first appearance
 
 
 class _Model(Protocol):
@@ -53,8 +54,10 @@ class _SentencePiece:
     self.size = self._processor.vocab_size()
     # '▁' is SentencePiece's space, so the character itself goes by its bytes.
     self._lower_one_eighth = [self._processor.piece_to_id(f'<0x{b:02X}>') for b in '▁'.encode()]
-    if UNK in self._lower_one_eighth:
+    if self._processor.unk_id() in self._lower_one_eighth:
       raise ValueError(f'{path}: this SentencePiece model has no byte fallback, so it loses text.')
+    found = [getattr(self._processor, f'{name}_id')() for name in ('pad', 'eos', 'bos', 'unk')]
+    _check_specials(path, found)
 
   def encode(self, chunk: str) -> list[int]:
     if '▁' not in chunk:
@@ -73,12 +76,21 @@ class _ByteLevel:
     self._tokenizer = tokenizers.Tokenizer.from_file(path)
     self._tokenizer.encode_special_tokens = True
     self.size = self._tokenizer.get_vocab_size()
+    _check_specials(path, [self._tokenizer.token_to_id(t) for t in SPECIALS])
 
   def encode(self, chunk: str) -> list[int]:
     return self._tokenizer.encode(chunk, add_special_tokens=False).ids
 
   def decode(self, ids: list[int]) -> str:
     return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _check_specials(path: str, found: list[int | None]) -> None:
+  if found != [PAD, EOS, BOS, UNK]:
+    raise ValueError(
+      f'{path}: the ids of {", ".join(SPECIALS)} are {found}: they are {[PAD, EOS, BOS, UNK]} in a '
+      'tokenizer of tools/train_tokenizer.py.'
+    )
 
 
 class Tokenizer:
@@ -105,7 +117,9 @@ class Tokenizer:
       raise ValueError(f'{self.path}: a tokenizer is a .model (SentencePiece) or a .json file.')
     try:
       self._model: _Model = kinds[suffix](self.path)
-    except (OSError, RuntimeError) as error:
+    except ValueError:
+      raise
+    except Exception as error:  # `tokenizers` raises no class of its own
       raise ValueError(f'{self.path}: not a tokenizer file ({error}).') from error
     self.size = self._model.size
     # chunk: its ids, and `length | flags << 32 | type << 40` in one integer; type 0 is no word.
@@ -128,12 +142,17 @@ class Tokenizer:
     length = packed & 0xFFFFFFFF
     start = np.cumsum(length) - length
     is_word = packed >> 40 > 0
-    serials, type_ = np.unique(packed[is_word] >> 40, return_inverse=True)
+    # Types in the order in which the text has them: what was encoded before must not matter.
+    serials, first, inverse = np.unique(
+      packed[is_word] >> 40, return_index=True, return_inverse=True
+    )
+    order = np.argsort(first)
+    type_ = np.argsort(order)[inverse]
     words_N4 = np.stack(
       [start[is_word], length[is_word], packed[is_word] >> 32 & 0xFF, type_], axis=1, dtype=np.int32,
       casting='unsafe',
     )  # fmt: skip
-    return Marked(ids, words_N4, [self._keys[s - 1] for s in serials.tolist()])
+    return Marked(ids, words_N4, [self._keys[s - 1] for s in serials[order].tolist()])
 
   def decode(self, ids: Iterable[int]) -> str:
     """Returns the text of ids; specials and padding are left out, bytes of no character become '�'."""
@@ -210,7 +229,7 @@ def train_byte_level(texts: Sequence[str], size: int, path: str) -> None:
   tokenizer.decoder = decoders.ByteLevel()
   trainer = trainers.BpeTrainer(
     vocab_size=size,
-    special_tokens=['<pad>', '</s>', '<s>', '<unk>'],
+    special_tokens=SPECIALS,
     initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     show_progress=False,
   )

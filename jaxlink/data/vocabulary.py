@@ -55,7 +55,8 @@ class ChunkedVocabulary(seqio.Vocabulary):
     return self.tokenizer.decode(ids)
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-    def encode(text: bytes) -> np.ndarray:
+    def encode(text: bytes | np.ndarray) -> np.ndarray:
+      text = text.item() if isinstance(text, np.ndarray) else text  # an array if run eagerly
       return np.array(self.tokenizer.encode(text.decode()), np.int32)
 
     ids = tf.numpy_function(encode, [s], tf.int32, stateful=False)

@@ -70,20 +70,36 @@ def choose(implementation: str, platform: str) -> tuple[str, str]:
 
 
 def _xla(q_BTHK, k_BTGK, v_BTGK, segments_BT):
-  """The reference: B·H·T·T scores in float32, on any platform."""
+  """The reference: B·H·T·T scores in float32, on any platform.
+
+  The R = H / G queries of a key-value head are laid along the position axis, which makes the scores
+  one batched product, and rows are divided by their sum after the product with v, over K numbers
+  instead of T: a third less time on a CPU than einsums over five axes and a softmax.
+  """
   B, T, H, K = q_BTHK.shape
   G = k_BTGK.shape[2]
-  q_BTGRK = q_BTHK.reshape(B, T, G, H // G, K) * K**-0.5
-  scores_BGRTS = jnp.einsum(
-    'btgrk,bsgk->bgrts', q_BTGRK, k_BTGK, preferred_element_type=jnp.float32
+  R = H // G
+  q_BGMK = (
+    (q_BTHK * K**-0.5).reshape(B, T, G, R, K).transpose(0, 2, 3, 1, 4).reshape(B, G, R * T, K)
   )
+  k_BGTK, v_BGTK = k_BTGK.swapaxes(1, 2), v_BTGK.swapaxes(1, 2)
+  scores_BGMT = jnp.einsum('bgmk,bgsk->bgms', q_BGMK, k_BGTK, preferred_element_type=jnp.float32)
   positions_T = jnp.arange(T)
-  seen_BTS = (positions_T[:, None] >= positions_T[None, :]) & (
+  seen_BTT = (positions_T[:, None] >= positions_T) & (
     segments_BT[:, :, None] == segments_BT[:, None, :]
   )
-  scores_BGRTS = jnp.where(seen_BTS[:, None, None], scores_BGRTS, _MASKED)
-  weights_BGRTS = jax.nn.softmax(scores_BGRTS, axis=-1).astype(v_BTGK.dtype)
-  return jnp.einsum('bgrts,bsgk->btgrk', weights_BGRTS, v_BTGK).reshape(B, T, H, K)
+  scores_BGRTT = scores_BGMT.reshape(B, G, R, T, T)
+  scores_BGRTT = jnp.where(seen_BTT[:, None, None], scores_BGRTT, _MASKED)
+  highest_BGRT1 = jax.lax.stop_gradient(scores_BGRTT.max(-1, keepdims=True))
+  weights_BGMT = jnp.exp(scores_BGRTT - highest_BGRT1).reshape(B, G, R * T, T)
+  out_BGMK = jnp.einsum(
+    'bgms,bgsk->bgmk',
+    weights_BGMT.astype(v_BTGK.dtype),
+    v_BGTK,
+    preferred_element_type=jnp.float32,
+  )
+  out_BGMK = (out_BGMK / weights_BGMT.sum(-1, keepdims=True)).astype(q_BTHK.dtype)
+  return out_BGMK.reshape(B, G, R, T, K).transpose(0, 3, 1, 2, 4).reshape(B, T, H, K)
 
 
 def _unknown(name, names):

@@ -192,7 +192,9 @@ class Decoder(nnx.Module):
       raise ValueError(
         f'Rows of {tokens_BT.shape[1]} tokens, but DecoderConfig.max_length is {config.max_length}.'
       )
-    x_BTD = jnp.take(self.embed[...], tokens_BT, axis=0, mode='fill', fill_value=jnp.nan)
+    # Gathered along D before the lookup: rows are split over the mesh axis that D lies on.
+    table_VD = named(self.embed[...], 'vocab', 'residual')
+    x_BTD = table_VD.at[tokens_BT].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
     x_BTD = named(x_BTD.astype(config.dtype), 'batch', 'sequence', 'residual')
     angles = _angles(positions_BT, config.K, config.rope_theta)
     graph, stacked = nnx.split(self.layers)

@@ -145,12 +145,12 @@ def test_a_token_outside_the_vocabulary_gives_nan_not_another_token():
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
   config = dataclasses.replace(SMALL, dtype='bfloat16')
-  params = make(config)
+  params = decoder.init_params(config, jax.random.key(0))
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype('float32')}
   model = decoder.bind(decoder.abstract_decoder(config)[0], params)
   assert model(*packed()).dtype == jnp.bfloat16
   np.testing.assert_allclose(
-    logits(config, params, *packed()), logits(SMALL, params, *packed()), atol=1.0
+    logits(config, params, *packed()), logits(SMALL, params, *packed()), atol=0.1
   )
 
 

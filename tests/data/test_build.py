@@ -1,0 +1,409 @@
+import collections
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import seqio
+
+from jaxlink.data import build, register
+from jaxlink.data import preprocessors as prep
+from jaxlink.data.blocks import MANIFEST, Blocks
+from jaxlink.data.fingerprint import Inputs
+from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
+from jaxlink.link import substitute as substitute_lib
+from jaxlink.link import words
+from jaxlink.link.draws import key_of
+from jaxlink.link.lexicon import Lexicon
+from jaxlink.link.substitute import LinkPolicy
+from tests.data.conftest import SAMPLE, sample_text
+
+pytestmark = pytest.mark.usefixtures('forget_tasks')
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = build.CacheSettings(shards=3, block=256)
+POLICY = LinkPolicy(lexicon=str(SAMPLE / 'en-tr.tsv'), language='tr', doc_fraction=0.8)
+
+
+def english():
+  """60 documents, two of them alike."""
+  paragraphs = [p.strip() for p in sample_text('en').split('\n') if len(p) > 80][:59]
+  return [*paragraphs, paragraphs[3]]
+
+
+def write_corpus(folder, files=2):
+  """English documents in files, with two empty ones and three bad lines, one at a file's end."""
+  lines = [json.dumps({'text': text}) for text in english()]
+  lines[5:5] = ['{"text": ""}', 'not JSON', '{"text": ""}']
+  lines += ['{"title": "no text"}', '["no text"]']
+  size = -(-len(lines) // files)
+  for i in range(files):
+    (folder / f'c{i}.jsonl').write_text('\n'.join(lines[i * size : (i + 1) * size]))
+  return {'train': f'{folder}/c*.jsonl'}
+
+
+def plan_of(folder, tokenizer, *, link=None, name='build_en', modules=(), cache='cache', **task):
+  if not modules:
+    register.register_corpus(
+      name, write_corpus(folder), language='en', tokenizer=tokenizer, on_bad='skip', **task
+    )
+  return build.plan(
+    name, 'train', cache_dir=str(folder / cache), inputs=Inputs(), modules=modules, link=link,
+    settings=SETTINGS,
+  )  # fmt: skip
+
+
+def elsewhere(plan, folder):
+  """The same plan with another folder."""
+  return dataclasses.replace(plan, folder=str(folder))
+
+
+def digests(folder):
+  """sha256 of each file of a cache; the time that it took is left out of the manifest."""
+  found = {}
+  for name in sorted(os.listdir(folder)):
+    data = (Path(folder) / name).read_bytes()
+    if name == MANIFEST:
+      data = json.dumps({**json.loads(data), 'seconds': 0}).encode()
+    found[name] = hashlib.sha256(data).hexdigest()
+  return found
+
+
+def decoded(blocks, tokenizer):
+  """The documents of a cache in order, as text."""
+  ids, starts = blocks.read(0, blocks.tokens)
+  assert starts.tolist() == (ids == BOS).tolist()
+  pieces = np.split(ids, np.flatnonzero(starts)[1:])
+  assert all(p[0] == BOS and p[-1] == EOS and (p[1:-1] > EOS + 2).all() for p in pieces)
+  return [tokenizer.decode(p) for p in pieces]
+
+
+@pytest.fixture
+def built(tmp_path, tiny_tokenizers):
+  plan = plan_of(tmp_path, tiny_tokenizers['sentencepiece'])
+  return plan, build.build(plan, processes=1, progress=False)
+
+
+def test_each_document_is_there_once_between_bos_and_eos_and_they_are_shuffled(
+  built, tiny_tokenizers
+):
+  found = decoded(built[1], Tokenizer(tiny_tokenizers['sentencepiece']))
+  assert collections.Counter(found) == collections.Counter(english())
+  order = [english().index(text) for text in found]
+  assert order != sorted(order)
+  assert abs(np.corrcoef(order, np.arange(60))[0, 1]) < 0.4
+
+
+def test_the_marks_of_a_cache_give_back_the_words_of_the_text(built, tiny_tokenizers):
+  blocks, tokenizer = built[1], Tokenizer(tiny_tokenizers['sentencepiece'])
+  by_key, marked = {key_of(text): text for text in english()}, collections.Counter()
+  base = 0
+  for shard in blocks.manifest['shards']:
+    types = blocks.read_types(shard['shard'])
+    for number in range(shard['blocks']):
+      marks = blocks.read_words(shard['shard'], number)
+      columns = (column.tolist() for column in marks)
+      for offset, type_, index, key, length, flags in zip(*columns, strict=True):
+        ids, _ = blocks.read(base + number * blocks.block + offset, length)
+        start, end = words.find_words(by_key[key])[index]
+        word = by_key[key][start:end]
+        space = ' ' if flags & words.LEADING_SPACE else ''
+        assert tokenizer.decode(ids) == space + word
+        assert types[type_] == words.key(word)
+        assert flags & ~words.LEADING_SPACE == words.case_class(word)
+        marked[key, index] += 1
+    base += shard['tokens']
+  expected = collections.Counter(
+    (key_of(t), i) for t in english() for i in range(len(words.find_words(t)))
+  )
+  assert marked == expected
+
+
+def test_counts_are_those_of_the_text(built, tiny_tokenizers):
+  manifest, tokenizer = built[1].manifest, Tokenizer(tiny_tokenizers['sentencepiece'])
+  texts = english()
+  assert manifest['documents'] == len(texts)
+  assert manifest['empty_documents'] == 2
+  assert manifest['rejected_lines'] == 3
+  assert manifest['bytes'] == sum(len(t.encode()) for t in texts)
+  assert manifest['words'] == sum(len(words.find_words(t)) for t in texts)
+  assert manifest['tokens'] == sum(len(tokenizer.encode(t)) + 2 for t in texts)
+  assert manifest['tokens'] == built[1].tokens
+  assert manifest['language'] == 'en'
+  assert manifest['dose'] is None
+  copy = Path(built[1].folder) / manifest['tokenizer']['path']
+  assert Tokenizer(copy).sha256 == manifest['tokenizer']['sha256'] == tokenizer.sha256
+  assert build.read_tokenizer(built[0])['path'] == str(copy)
+
+
+def test_bad_lines_are_counted_even_if_a_step_drops_documents(tmp_path, tiny_tokenizers):
+  plan = plan_of(
+    tmp_path, tiny_tokenizers['byte_level'],
+    preprocessors=[lambda dataset: dataset.filter(lambda e: e['text'] == english()[0])],
+  )  # fmt: skip
+  manifest = build.build(plan, processes=1, progress=False).manifest
+  assert (manifest['documents'], manifest['rejected_lines']) == (1, 3)
+
+
+@pytest.mark.parametrize('changes', [{}, {'ratio_of': 'all', 'word_ratio': 0.2}], ids=str)
+def test_the_dose_is_the_sum_of_the_references(tmp_path, tiny_tokenizers, changes):
+  policy = dataclasses.replace(POLICY, **changes)
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=build.Link(policy, 7))
+  blocks = build.build(plan, processes=1, progress=False)
+  tokenizer, lexicon = Tokenizer(tiny_tokenizers['byte_level']), Lexicon.load(policy.lexicon)
+  texts = english()
+  probability = None
+  if policy.ratio_of == 'all':
+    counted = sum((substitute_lib.count(t, lexicon, policy) for t in texts), substitute_lib.Dose())
+    probability = substitute_lib.probability(policy, counted.words, counted.eligible)[0]
+  results = [
+    substitute_lib.substitute(
+      t, lexicon, policy, policy.draws(7, 'build_en', 0), document=key_of(t),
+      probability=probability,
+    )
+    for t in texts
+  ]  # fmt: skip
+  total = sum((r.dose for r in results), substitute_lib.Dose())
+  dose = blocks.manifest['dose']
+  # The two empty documents are documents for LINK too.
+  assert {f: dose[f] for f in prep.DOSE_FIELDS[2:]} == dataclasses.asdict(
+    dataclasses.replace(total)
+  ) | {} if False else {f: dose[f] for f in prep.DOSE_FIELDS[2:]} == {
+    f: getattr(total, f) for f in prep.DOSE_FIELDS[2:]
+  }
+  assert dose['documents'] == len(texts) + 2
+  assert total.replaced > 100
+  assert dose['tokens_before'] == sum(len(tokenizer.encode(t)) for t in texts)
+  assert dose['tokens_after'] == sum(len(tokenizer.encode(r.text)) for r in results)
+  assert collections.Counter(decoded(blocks, tokenizer)) == collections.Counter(
+    r.text for r in results
+  )
+  shown = blocks.manifest['examples']
+  assert len(shown) == 3
+  assert all('[' in e['substituted'] and e['original'] != e['substituted'] for e in shown)
+  assert dose['lexicon']['sha256'] == lexicon.sha256
+
+
+@pytest.mark.parametrize('link', [None, build.Link(POLICY, 0)], ids=['plain', 'link'])
+def test_the_number_of_parts_does_not_change_a_byte(tmp_path, tiny_tokenizers, monkeypatch, link):
+  plan = plan_of(tmp_path, tiny_tokenizers['sentencepiece'], link=link)
+  build.build(plan, processes=1, progress=False)
+  expected = digests(plan.folder)
+  assert len(expected) == 3 * SETTINGS.shards + 2
+  monkeypatch.setattr(build, '_SMALL', 0)
+  for part in (1 << 20, 9000, 1000):
+    monkeypatch.setattr(build, '_PART', part)
+    again = elsewhere(plan, tmp_path / f'parts{part}')
+    build.build(again, processes=1, progress=False)
+    assert digests(again.folder) == expected
+
+
+def test_two_processes_build_the_same_bytes_and_report_what_went_wrong(
+  tmp_path, tiny_tokenizers, monkeypatch
+):
+  monkeypatch.syspath_prepend(str(tmp_path))
+  splits = write_corpus(tmp_path)
+  (tmp_path / 'build_tasks.py').write_text(
+    textwrap.dedent(f'''
+    import os, signal
+    import tensorflow as tf
+    from jaxlink.data.register import register_corpus
+
+    def kill(text):
+      os.kill(os.getpid(), signal.SIGKILL)
+
+    def killed(dataset):
+      def step(example):
+        text = tf.numpy_function(kill, [example['text']], tf.string)
+        return {{'text': tf.ensure_shape(text, [])}}
+      return dataset.map(step)
+
+    for name, settings in (
+      ('two_en', {{'on_bad': 'skip'}}), ('two_bad', {{}}), ('two_killed', {{'preprocessors': [killed]}}),
+    ):
+      register_corpus(
+        name, {splits}, language='en', tokenizer={tiny_tokenizers['sentencepiece']!r}, **settings
+      )
+  ''')
+  )
+  __import__('build_tasks')
+  monkeypatch.setattr(build, '_SMALL', 0)
+  monkeypatch.setattr(build, '_PART', 9000)
+  plan = plan_of(tmp_path, '', name='two_en', modules=('build_tasks',))
+  build.build(plan, processes=2, progress=False)
+  alone = elsewhere(plan, tmp_path / 'alone')
+  build.build(alone, processes=1, progress=False)
+  assert digests(plan.folder) == digests(alone.folder)
+
+  for name, error, message in (
+    ('two_bad', ValueError, r'two_bad:train: BadDocument: .*c0\.jsonl, line 7: not JSON'),
+    ('two_killed', build.concurrent.futures.BrokenExecutor, 'terminated abruptly'),
+  ):
+    plan = plan_of(tmp_path, '', name=name, modules=('build_tasks',))
+    with pytest.raises(error, match=message):
+      build.build(plan, processes=2, progress=False)
+    assert not plan.exists
+  del sys.modules['build_tasks']
+
+
+def test_a_bad_line_is_named_in_one_line(tmp_path, tiny_tokenizers):
+  register.register_corpus(
+    'build_bad', write_corpus(tmp_path), language='en', tokenizer=tiny_tokenizers['byte_level']
+  )
+  plan = build.plan('build_bad', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  with pytest.raises(ValueError) as caught:  # noqa: PT011
+    build.build(plan, processes=1, progress=False)
+  assert str(caught.value).startswith(
+    f'build_bad:train: BadDocument: {tmp_path}/c0.jsonl, line 7: not JSON'
+  )
+  assert '\n' not in str(caught.value)
+
+
+def test_a_source_without_text_is_an_error_and_leaves_nothing(tmp_path, tiny_tokenizers):
+  (tmp_path / 'a.jsonl').write_text('{"text": ""}\nnot JSON\n')
+  register.register_corpus(
+    'build_empty', {'train': tmp_path / 'a.jsonl'}, language='en', on_bad='skip',
+    tokenizer=tiny_tokenizers['byte_level'],
+  )  # fmt: skip
+  plan = build.plan('build_empty', 'train', cache_dir=str(tmp_path / 'cache'), inputs=Inputs())
+  with pytest.raises(ValueError, match='holds no text: 1 files, 1 empty documents, 1 bad lines'):
+    build.build(plan, processes=1, progress=False)
+  left = [p for p in (tmp_path / 'cache').rglob('*') if p.is_file() and p.suffix != '.lock']
+  assert left == []
+  assert not os.path.exists(plan.folder)
+
+
+def test_a_second_build_waits_and_then_opens_the_first_ones_cache(built, tmp_path, monkeypatch):
+  plan = built[0]
+  os.rename(plan.folder, tmp_path / 'aside')
+  result = []
+  with open(plan.folder + '.lock', 'w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    thread = threading.Thread(
+      target=lambda: result.append(build.build(plan, processes=1, progress=False))
+    )
+    monkeypatch.setattr(build, '_build', lambda *args: result.append('built again'))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    os.rename(tmp_path / 'aside', plan.folder)
+  thread.join(30)
+  assert [type(r) for r in result] == [Blocks]
+
+
+def test_a_split_or_feature_that_is_not_there_is_an_error(built, tmp_path):
+  with pytest.raises(ValueError, match=r"'build_en' has no split 'test'. Splits: train"):
+    build.plan('build_en', 'test', cache_dir=str(tmp_path), inputs=Inputs())
+  seqio.TaskRegistry.add(
+    'build_other', source=seqio.TaskRegistry.get('build_en').source,
+    output_features={'ids': seqio.Feature(seqio.ByteVocabulary())},
+  )  # fmt: skip
+  with pytest.raises(ValueError, match="no feature 'targets'. Features: ids"):
+    build.plan('build_other', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+
+
+def test_link_needs_a_task_that_tokenises_with_marks(built, tmp_path):
+  seqio.TaskRegistry.add(
+    'build_plain', source=seqio.TaskRegistry.get('build_en').source,
+    output_features={'targets': seqio.Feature(seqio.ByteVocabulary())},
+  )  # fmt: skip
+  with pytest.raises(ValueError, match="'build_plain' has no step `tokenize_marked`"):
+    build.plan(
+      'build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=build.Link(POLICY, 0)
+    )
+
+
+@pytest.mark.parametrize('name', ['shards', 'block'])
+def test_settings_below_one_are_errors(name):
+  with pytest.raises(ValueError, match=f'CacheSettings.{name} is 0: it is 1 or more'):
+    build.CacheSettings(**{name: 0})
+
+
+# ── kills ──
+
+DRIVER = '''
+import hashlib, json, os, signal, sys
+import seqio, tensorflow
+from jaxlink.data import blocks, build, register
+from jaxlink.data.fingerprint import Inputs
+from tests.data import test_build
+
+folder, tokenizer = sys.argv[1:]
+build._SMALL, build._PART = 0, 9000
+import pathlib
+plan = test_build.plan_of(pathlib.Path(folder), tokenizer)
+
+def child(target, kill_at):
+  """Builds in a forked process that is killed at the n-th call of what touches the disk."""
+  pid = os.fork()
+  if pid:
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+  calls = [0]
+  def counted(function):
+    def call(*args, **kwargs):
+      calls[0] += 1
+      if calls[0] == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+      return function(*args, **kwargs)
+    return call
+  for owner, name in (
+    (os, 'rename'), (os, 'replace'), (os, 'makedirs'), (os, 'remove'), (build.shutil, 'rmtree'),
+    (build.pickle, 'dump'), (build.pickle, 'load'), (blocks.ShardWriter, 'close'),
+    (blocks.ShardWriter, '_write'), (build, '_encode'), (build.shutil, 'copyfile'),
+  ):
+    setattr(owner, name, counted(getattr(owner, name)))
+  examples = build._examples_of
+  def logged(task, plan, parts, part):
+    with open(folder + '/read.txt', 'a') as file:
+      file.write(f'{part}\\n')
+    return examples(task, plan, parts, part)
+  build._examples_of = logged
+  build.build(plan, processes=1, progress=False)
+  os._exit(0)
+
+assert not child(plan, 0)
+expected = test_build.digests(plan.folder)
+parts = len(open(folder + '/read.txt').readlines())
+assert parts >= 3
+kill_at, killed, step = 1, True, 1
+moments = 0
+while killed:
+  build.shutil.rmtree(plan.folder, ignore_errors=True)
+  build.shutil.rmtree(plan.work, ignore_errors=True)
+  open(folder + '/read.txt', 'w').close()
+  killed = child(plan, kill_at)
+  if killed:
+    assert not os.path.exists(plan.folder), kill_at
+    done = sum(n.startswith('tmp-part') and not n.endswith('.partial')
+               for n in os.listdir(plan.work)) if os.path.exists(plan.work) else 0
+    manifest = os.path.exists(plan.work + '/manifest.json')
+    open(folder + '/read.txt', 'w').close()
+    assert not child(plan, 0)
+    read = open(folder + '/read.txt').read().split()
+    assert len(read) == (0 if manifest else parts - done), (kill_at, read, done)
+    moments += 1
+  assert test_build.digests(plan.folder) == expected, kill_at
+  kill_at += 7
+print('moments', moments)
+'''
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_build_leaves_no_cache_and_the_next_goes_on_to_the_same_bytes(
+  tmp_path, tiny_tokenizers
+):
+  done = subprocess.run(
+    [sys.executable, '-c', DRIVER, str(tmp_path), tiny_tokenizers['byte_level']],
+    cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True,
+    timeout=500, check=False,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert int(done.stdout.split()[-1]) > 10

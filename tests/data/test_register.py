@@ -1,0 +1,182 @@
+import json
+from fractions import Fraction
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from jaxlink.data import build, register
+from jaxlink.data.fingerprint import Inputs
+from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
+
+pytestmark = pytest.mark.usefixtures('forget_tasks')
+
+TEXTS = {
+  'train': ['Damlaya damlaya göl olur.', 'Bir elin nesi var,\niki elin sesi var.', 'দশের লাঠি।'],
+  'validation': ['Sakla samanı, gelir zamanı.'],
+}
+
+
+def as_jsonl(folder):
+  for split, texts in TEXTS.items():
+    rows = [json.dumps({'text': t, 'n': i}) for i, t in enumerate(texts)]
+    (folder / f'{split}.jsonl').write_text('\n'.join(rows))
+  return {split: folder / f'{split}.jsonl' for split in TEXTS}
+
+
+def as_text(folder):
+  for split, texts in TEXTS.items():
+    (folder / f'{split}.txt').write_text('\n\n'.join(texts), encoding='utf-8')
+  return {split: [str(folder / f'{split}.txt')] for split in TEXTS}
+
+
+def as_parquet(folder):
+  for split, texts in TEXTS.items():
+    pa.parquet.write_table(pa.table({'text': texts}), folder / f'{split}-0.parquet')
+  return {split: f'{folder}/{split}-*.parquet' for split in TEXTS}
+
+
+def as_tfds(folder):
+  """A TFDS data set as a folder of TFRecord files with its metadata."""
+  data = folder / 'proverbs/1.0.0'
+  data.mkdir(parents=True)
+  features = tfds.features.FeaturesDict({'text': tfds.features.Text()})
+  infos = []
+  for split, texts in TEXTS.items():
+    rows = [features.serialize_example({'text': text}) for text in texts]
+    with tf.io.TFRecordWriter(str(data / f'proverbs-{split}.tfrecord-00000-of-00001')) as file:
+      for row in rows:
+        file.write(row)
+    template = tfds.core.ShardedFileTemplate(
+      dataset_name='proverbs', data_dir=data, split=split, filetype_suffix='tfrecord'
+    )
+    infos.append(
+      tfds.core.SplitInfo(
+        name=split, shard_lengths=[len(rows)], num_bytes=sum(map(len, rows)),
+        filename_template=template,
+      )
+    )  # fmt: skip
+  tfds.folder_dataset.write_metadata(
+    data_dir=data, features=features, split_infos=infos, check_data=False
+  )
+  return seqio.TfdsDataSource('proverbs:1.0.0', splits=list(TEXTS), tfds_data_dir=str(folder))
+
+
+@pytest.mark.parametrize('kind', [as_jsonl, as_text, as_parquet, as_tfds])
+def test_one_call_registers_a_language_from_any_kind_of_file(tmp_path, tiny_tokenizers, kind):
+  path = tiny_tokenizers['byte_level']
+  tokenizer = Tokenizer(path)
+  (tmp_path / 'aux.txt').write_text('A stitch in time.')
+  register.register_corpus('reg_en', {'train': tmp_path / 'aux.txt'}, language='en', tokenizer=path)
+  task = register.register_language(
+    'reg_tr', kind(tmp_path), language='tr', tokenizer=path, auxiliary='reg_en',
+    lexicon=tmp_path / 'en-tr.tsv', share='1/3',
+  )  # fmt: skip
+  assert task is seqio.TaskRegistry.get('reg_tr')
+  assert register.LANGUAGES['reg_tr'] == 'tr'
+  assert register.LEXICONS['reg_tr'] == register.RegisteredLexicon(
+    str(tmp_path / 'en-tr.tsv'), 'tr'
+  )
+  mixture = seqio.MixtureRegistry.get('reg_en_reg_tr')
+  assert {t.name for t in mixture.tasks} == {'reg_en', 'reg_tr'}
+
+  for split, texts in TEXTS.items():
+    found = task.get_dataset(None, split, shuffle=False).as_numpy_iterator()
+    assert sorted(tokenizer.decode(e['targets']) for e in found) == sorted(texts)
+    inputs = Inputs()
+    plan = build.plan('reg_tr', split, cache_dir=str(tmp_path / 'cache'), inputs=inputs)
+    assert inputs.files
+    blocks = build.build(plan, processes=1, progress=False)
+    ids, _ = blocks.read(0, blocks.tokens)
+    text = tokenizer.decode(ids)
+    assert all(t in text for t in texts)
+    assert len(text) == sum(map(len, texts))
+    assert (ids == BOS).sum() == (ids == EOS).sum() == len(texts) == blocks.manifest['documents']
+
+
+def test_tfds_caches_differ_by_their_data(tmp_path, tiny_tokenizers):
+  source = as_tfds(tmp_path)
+  register.register_corpus(
+    'reg_tfds', source, language='tr', tokenizer=tiny_tokenizers['byte_level']
+  )
+  plan = build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  file = next(tmp_path.glob('proverbs/1.0.0/*train*'))
+  data = bytearray(file.read_bytes())
+  data[-5] ^= 1
+  file.write_bytes(data)
+  other = build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  assert other.fingerprint != plan.fingerprint
+
+
+@pytest.mark.parametrize(
+  ('share', 'target'),
+  [
+    ('1/3', Fraction(1, 3)),
+    (0.3, Fraction(3, 10)),
+    ('0.25', Fraction(1, 4)),
+    (1e-3, Fraction(1, 1000)),
+  ],
+)
+def test_rates_are_exact(tmp_path, share, target):
+  splits = {'train': tmp_path / 'a.txt'}
+  register.register_corpus('rate_en', splits, language='en', tokenizer='t.model')
+  register.register_language(
+    'rate_tr', splits, language='tr', tokenizer='t.model', auxiliary='rate_en', lexicon='l.tsv',
+    share=share, mixture='rates',
+  )  # fmt: skip
+  assert register.RATES['rates'] == {'rate_tr': str(target), 'rate_en': str(1 - target)}
+  mixture = seqio.MixtureRegistry.get('rates')
+  assert mixture.get_rate(seqio.TaskRegistry.get('rate_tr')) == float(target)
+
+
+def language(**changes):
+  arguments = {
+    'language': 'tr', 'tokenizer': 't.model', 'auxiliary': 'err_en', 'lexicon': 'l.tsv', **changes,
+  }  # fmt: skip
+  return register.register_language('err_tr', {'train': 'a.txt'}, **arguments)
+
+
+@pytest.mark.parametrize('share', [0, 1, 1.5, -0.25, '3/2', 'half', None, float('nan'), True])
+def test_a_share_outside_0_to_1_is_an_error_and_nothing_is_registered(share):
+  register.register_corpus('err_en', {'train': 'a.txt'}, language='en', tokenizer='t.model')
+  with pytest.raises(ValueError, match='err_tr'):
+    language(share=share)
+  assert 'err_tr' not in seqio.TaskRegistry.names()
+  assert 'err_tr' not in register.LANGUAGES
+
+
+def test_an_auxiliary_corpus_that_is_not_registered_is_an_error_with_the_nearest_name():
+  register.register_corpus('err_en', {'train': 'a.txt'}, language='en', tokenizer='t.model')
+  with pytest.raises(ValueError, match=r"no task 'err_em' is registered. Nearest: 'err_en'"):
+    language(auxiliary='err_em')
+  assert not register.RATES.keys() & {'err_em_err_tr'}
+
+
+def test_a_name_is_registered_once_and_keeps_its_language():
+  register.register_corpus('err_en', {'train': 'a.txt'}, language='en', tokenizer='t.model')
+  with pytest.raises(ValueError, match='err_en'):
+    register.register_corpus('err_en', {'train': 'a.txt'}, language='sw', tokenizer='t.model')
+  assert register.LANGUAGES['err_en'] == 'en'
+
+
+def test_registering_reads_no_file():
+  register.register_corpus('err_en', {'train': 'no.txt'}, language='en', tokenizer='no.model')
+  language(lexicon='no.tsv', tokenizer='no.model')
+
+
+@pytest.mark.parametrize('readers', [1, 2, 3, 7])
+def test_readers_share_the_documents_of_a_file(tmp_path, readers):
+  texts = [f'Document {i}.' for i in range(5)]
+  (tmp_path / 'a.txt').write_text('\n\n'.join(texts))
+  (tmp_path / 'b.jsonl').write_text('{"text": "one more"}\nnot JSON\n')
+  source = register.TextSource({'train': [tmp_path / 'a.txt', tmp_path / 'b.jsonl']}, on_bad='skip')
+  found = []
+  for index in range(readers):
+    info = seqio.ShardInfo(index, readers)
+    rows = source.get_dataset('train', shard_info=info).as_numpy_iterator()
+    found += [row['text'].decode() for row in rows]
+  assert sorted(found) == sorted([*texts, 'one more'])
+  assert source.rejected('train') == 1

@@ -1,0 +1,116 @@
+"""What the training loop costs over its bare compiled step, and what the loader gives.
+
+  python tools/bench/bench_loop.py --gin_file=gin/quickstart.gin --steps 100
+
+Runs, in turn and twice: the same compiled step called in a plain loop on one batch that stays on the
+device, and the real loop (loader, metrics one step late, stop signal, checkpoints off). Prints tokens/s,
+their ratio, and what `Batches.read` alone gives. The recipe's cache must exist.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import jax
+
+from jaxlink import config, metrics, train
+from jaxlink import mesh as mesh_lib
+from jaxlink import step as step_lib
+from jaxlink.data import resolve
+from jaxlink.data.blocks import Blocks
+from jaxlink.data.loader import Batches, Loader
+from jaxlink.data.mixture import Mixture
+from jaxlink.data.tokenizer import Tokenizer, padded_size
+from jaxlink.data.windows import Windows
+from jaxlink.optimizer import make_optimizer, make_schedule
+from jaxlink.stage import Run
+from jaxlink.stop import Stop
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--gin_file', default='gin/quickstart.gin')
+  parser.add_argument('--gin_bindings', action='append', default=[])
+  parser.add_argument('--steps', type=int, default=100)
+  parser.add_argument('--rounds', type=int, default=3)
+  args = parser.parse_args()
+  run = config.parse(Run, [args.gin_file], args.gin_bindings)
+  (stage,) = run.stages
+
+  data = resolve.resolve_on_hosts(run)
+  (sources,) = data.stages
+  blocks = [Blocks(source.folder) for source in sources]
+  windows = [Windows(b, stage.sequence_length, run.seed_order) for b in blocks]
+  mixture = Mixture([b.name for b in blocks], [source.rate for source in sources])
+  batches = Batches(mixture, windows, stage.batch)
+  mesh = mesh_lib.make_mesh(run.mesh)
+  model = run.model.resolve(
+    platform=mesh.devices.flat[0].platform,
+    vocabulary=run.model.vocabulary or padded_size(Tokenizer(data.tokenizer['path']).size),
+  )
+  optimizer = make_optimizer(stage.optimizer, stage.steps)
+  schedule = make_schedule(stage.optimizer, stage.steps)
+  abstract = step_lib.abstract_state(model, optimizer, mesh)
+  step = step_lib.compile_step(
+    step_lib.make_train_step(
+      model, optimizer, schedule, mesh, loss_config=run.loss, n_sources=len(sources)
+    ),
+    abstract,
+    step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh),
+  )
+  sharding = mesh_lib.batch_sharding(mesh)
+
+  def bare() -> float:
+    with Loader(batches, sharding, start=0, stop=1) as loader:
+      batch = loader[0]
+    state = step_lib.init_state(model, optimizer, mesh, run.seed_init)
+    state, values = step(state, batch)
+    jax.block_until_ready(values)
+    began = time.perf_counter()
+    for _ in range(args.steps):
+      state, values = step(state, batch)
+    jax.block_until_ready((state, values))
+    return args.steps * stage.tokens_per_step / (time.perf_counter() - began)
+
+  def loop() -> float:
+    state = step_lib.init_state(model, optimizer, mesh, run.seed_init)
+    with tempfile.TemporaryDirectory() as folder:
+      log = metrics.Metrics(folder)
+      logger = metrics.Logger(
+        log, steps=0, tokens_per_step=stage.tokens_per_step,
+        flatten=lambda values: train.by_source(mixture.names, values),
+      )  # fmt: skip
+      with Stop() as stop, Loader(batches, sharding, start=0, stop=args.steps + 1) as loader:
+        for index in range(args.steps + 1):
+          state, values = step(state, loader[index])
+          logger.log(index + 1, values, train.host_metrics(index + 1, batches, loader))
+          stop.requested()
+          if index == 0:
+            jax.block_until_ready(state)
+            began = time.perf_counter()
+        logger.close()
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - began
+      log.close()
+    return args.steps * stage.tokens_per_step / seconds
+
+  def reading() -> float:
+    began = time.perf_counter()
+    for index in range(args.steps):
+      batches.read(index, range(stage.batch))
+    return args.steps * stage.tokens_per_step / (time.perf_counter() - began)
+
+  rows = [(bare(), loop(), reading()) for _ in range(args.rounds)]
+  print(f'{args.gin_file}: {stage.batch} x {stage.sequence_length} tokens a step, {args.steps} steps a round, '
+        f'jax {jax.__version__} on {jax.devices()[0].device_kind}')  # fmt: skip
+  print('round   bare step, tokens/s   loop, tokens/s   loop / bare   reading alone, tokens/s')
+  for index, (one, two, three) in enumerate(rows):
+    print(f'{index:>5} {one:>21,.0f} {two:>16,.0f} {two / one:>13.3f} {three:>25,.0f}')
+  print(f'median ratio {statistics.median(two / one for one, two, _ in rows):.3f}')
+
+
+if __name__ == '__main__':
+  main()
