@@ -25,7 +25,7 @@ from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from jaxlink.stage import DataConfig, EvaluationConfig, Run, Stage
 
 MODEL = DecoderConfig(layers=1, width=32, heads=4, feedforward=32, vocabulary=128, max_length=32)
-POLICY = LinkPolicy(lexicon='en-tr', language='tr')
+POLICY = LinkPolicy(lexicon='en-tr', language='tr', stop_words='list')
 STAGE = Stage(
   mixture='m', tokens=4096, batch=8, sequence_length=16, optimizer=OptimizerConfig(schedule='wsd')
 )
@@ -122,9 +122,8 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
   }),
   LinkPolicy: (POLICY, _request_of_policy, {
     'lexicon': 'other', 'language': 'az', 'doc_fraction': 1.0, 'word_ratio': 0.5, 'ratio_of': 'all',
-    'senses': 'first', 'regime': ('content', lambda p: _request_of_policy(
-      dataclasses.replace(p, stop_words='list')) if p.regime == 'uniform' else p.regime),
-    'stop_words': 'list', 'mode': 'annotate', 'match_case': False, 'join': 'space',
+    'senses': 'first', 'regime': 'content',
+    'stop_words': 'other', 'mode': 'annotate', 'match_case': False, 'join': 'space',
     'multi_word': False, 'redraw': True,
   }),
   Stage: (STAGE, _request_of_stage, {

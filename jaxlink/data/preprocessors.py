@@ -47,6 +47,11 @@ def link_substitute(
 
   Source: LINK, arXiv 2605.23885; what is the paper's and what is ours: `jaxlink.link.substitute`.
   """
+  if policy.redraw:
+    raise ValueError(
+      'LinkPolicy.redraw is True: text is rewritten once, before it is cached, so every epoch reads '
+      'the same draws. Set it False.'
+    )
   draws = policy.draws(seed, source, 0)
   stop = stop_words(policy)
 
