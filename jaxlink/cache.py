@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -180,9 +181,10 @@ def _check_links(links: dict[str, Any], rates: dict[str, str]) -> None:
   for task, link in links.items():
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
-    if register.LANGUAGES.get(task) == link.policy.language:
+    language = register.LANGUAGES.get(task, '')
+    if link.policy.base_language == re.split('[-_]', language)[0].lower():
       raise ValueError(
-        f'Stage.link: {task!r} is text in {link.policy.language!r}, the language of the lexicon: '
+        f'Stage.link: {task!r} is text in {language!r}, the language of the lexicon: '
         'only auxiliary text is rewritten.'
       )
 

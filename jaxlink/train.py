@@ -11,6 +11,11 @@ Easy to get wrong: `step` counts finished updates. Batch `step` makes update `st
 `step + 1`, and that is the number of its metrics, evaluation and checkpoint.
 """
 
+from jaxlink import arguments
+
+if __name__ == '__main__':
+  ARGUMENTS = arguments.parse(__doc__)  # before the imports below, which take seconds
+
 import argparse
 import functools
 import pathlib
@@ -213,33 +218,8 @@ def check_skipped(values: dict[str, Any] | None, run: Run) -> None:
     )
 
 
-def parse_arguments() -> argparse.Namespace:
-  """Returns the command line's arguments."""
-  parser = argparse.ArgumentParser(
-    prog='python -m jaxlink.train',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument(
-    '--gin_file', action='append', required=True, help='a recipe, such as gin/quickstart.gin'
-  )
-  parser.add_argument(
-    '--gin_bindings', action='append', default=[], metavar='BINDING',
-    help="a setting that wins over the recipe's, such as 'Stage.tokens = 1_000_000'; repeatable",
-  )  # fmt: skip
-  parser.add_argument(
-    '--dry_run', action='store_true', help='lower the step, print its plan, train nothing'
-  )
-  parser.add_argument('--distributed', action='store_true', help='several hosts, found by JAX')
-  parser.add_argument('--coordinator_address', help='several hosts: host:port of process 0')
-  parser.add_argument('--num_processes', type=int, help='several hosts: how many processes')
-  parser.add_argument('--process_id', type=int, help='several hosts: which one this is')
-  return parser.parse_args()
-
-
-def main() -> int:
+def main(args: argparse.Namespace) -> int:
   """Runs the command and returns its exit code; a person's mistakes are printed without traceback."""
-  args = parse_arguments()
   try:
     run = config.parse(Run, args.gin_file, args.gin_bindings)
     if args.distributed or args.coordinator_address:
@@ -265,4 +245,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  sys.exit(main(ARGUMENTS))

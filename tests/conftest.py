@@ -11,3 +11,23 @@ os.environ['XLA_FLAGS'] = ' '.join(
     '--xla_backend_optimization_level=0',  # small programs: half the compile time, as fast to run
   ]
 )
+
+import pytest  # noqa: E402 (what is above comes before jax)
+
+from tests import tiny_project  # noqa: E402
+
+
+@pytest.fixture(scope='session')
+def project(tmp_path_factory) -> tiny_project.Project:
+  """A project of a few kilobytes whose commands can be run; its caches are built by the first run."""
+  made = tiny_project.make(tmp_path_factory.mktemp('project'))
+  # For the children of a run in this process, and its compiled steps.
+  os.environ['PYTHONPATH'] = str(made.folder)
+  os.environ['JAXLINK_CACHE'] = str(made.folder / 'compiled')
+  return made
+
+
+@pytest.fixture(scope='session')
+def trained(project) -> tuple[tiny_project.Project, str]:
+  """The project after its recipe was trained once by the real command, and what that printed."""
+  return project, project.train(project.folder / 'run')

@@ -477,7 +477,8 @@ def _sentence(text: str, sites: Sequence[tuple[int, int, str, str]]) -> dict[str
 def _describe_source(source: seqio.DataSource, split: str, inputs: fingerprint_lib.Inputs) -> Any:
   if isinstance(source, seqio.TfdsDataSource):
     loader = source.tfds_dataset
-    files = [inputs.sha256(f) for f in loader.files(split) if os.path.isfile(f)]
+    names = [instruction.filename for instruction in loader.files(split)]
+    files = [inputs.sha256(f) for f in names if os.path.isfile(f)]
     return ['tfds', loader.resolved_tfds_name(split), split, loader.size(split), files]
   if isinstance(source, register.TextSource):
     files = [inputs.sha256(f) for f in source.list_shards(split)]

@@ -34,7 +34,7 @@ POLICY = LinkPolicy(lexicon=str(SAMPLE / 'en-tr.tsv'), language='tr', doc_fracti
 
 
 def english():
-  """60 documents, two of them alike."""
+  """Documents, two of them alike."""
   paragraphs = [p.strip() for p in sample_text('en').split('\n') if len(p) > 80][:59]
   return [*paragraphs, paragraphs[3]]
 
@@ -99,7 +99,7 @@ def test_each_document_is_there_once_between_bos_and_eos_and_they_are_shuffled(
   assert collections.Counter(found) == collections.Counter(english())
   order = [english().index(text) for text in found]
   assert order != sorted(order)
-  assert abs(np.corrcoef(order, np.arange(60))[0, 1]) < 0.4
+  assert abs(np.corrcoef(order, np.arange(len(order)))[0, 1]) < 0.4
 
 
 def test_the_marks_of_a_cache_give_back_the_words_of_the_text(built, tiny_tokenizers):
@@ -174,11 +174,8 @@ def test_the_dose_is_the_sum_of_the_references(tmp_path, tiny_tokenizers, change
   total = sum((r.dose for r in results), substitute_lib.Dose())
   dose = blocks.manifest['dose']
   # The two empty documents are documents for LINK too.
-  assert {f: dose[f] for f in prep.DOSE_FIELDS[2:]} == dataclasses.asdict(
-    dataclasses.replace(total)
-  ) | {} if False else {f: dose[f] for f in prep.DOSE_FIELDS[2:]} == {
-    f: getattr(total, f) for f in prep.DOSE_FIELDS[2:]
-  }
+  fields = prep.DOSE_FIELDS[2:]
+  assert {f: dose[f] for f in fields} == {f: getattr(total, f) for f in fields}
   assert dose['documents'] == len(texts) + 2
   assert total.replaced > 100
   assert dose['tokens_before'] == sum(len(tokenizer.encode(t)) for t in texts)
@@ -199,7 +196,7 @@ def test_the_number_of_parts_does_not_change_a_byte(tmp_path, tiny_tokenizers, m
   expected = digests(plan.folder)
   assert len(expected) == 3 * SETTINGS.shards + 2
   monkeypatch.setattr(build, '_SMALL', 0)
-  for part in (1 << 20, 9000, 1000):
+  for part in (9000, 4000):
     monkeypatch.setattr(build, '_PART', part)
     again = elsewhere(plan, tmp_path / f'parts{part}')
     build.build(again, processes=1, progress=False)
@@ -212,7 +209,7 @@ def test_two_processes_build_the_same_bytes_and_report_what_went_wrong(
   monkeypatch.syspath_prepend(str(tmp_path))
   splits = write_corpus(tmp_path)
   (tmp_path / 'build_tasks.py').write_text(
-    textwrap.dedent(f'''
+    textwrap.dedent(f"""
     import os, signal
     import tensorflow as tf
     from jaxlink.data.register import register_corpus
@@ -232,7 +229,7 @@ def test_two_processes_build_the_same_bytes_and_report_what_went_wrong(
       register_corpus(
         name, {splits}, language='en', tokenizer={tiny_tokenizers['sentencepiece']!r}, **settings
       )
-  ''')
+  """)
   )
   __import__('build_tasks')
   monkeypatch.setattr(build, '_SMALL', 0)

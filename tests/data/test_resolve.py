@@ -1,0 +1,239 @@
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import sys
+import types
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from jaxlink import cache
+from jaxlink.data import resolve
+from jaxlink.data.blocks import Blocks
+from jaxlink.data.resolve import DataError, Source
+from tests.data.conftest import SAMPLE, sample_text
+
+pytestmark = pytest.mark.usefixtures('forget_tasks')
+
+TASKS = """
+from jaxlink.data.register import register_corpus, register_language
+import tensorflow as tf
+
+def clean(dataset):
+  return dataset.map(lambda e: {'text': tf.strings.lower(e['text'])})
+
+register_corpus('res_en', {'train': 'en.txt', 'validation': 'en.txt'}, language='en',
+                tokenizer='t.json', preprocessors=[clean])
+register_language('res_tr', {'train': 'tr.txt'}, language='tr', tokenizer='t.json',
+                  auxiliary='res_en', lexicon='en-tr.tsv', share='1/3')
+"""
+
+
+@pytest.fixture
+def request_(tmp_path, tiny_tokenizers, monkeypatch):
+  """A request for a small mixture, in a folder with its files."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+  (tmp_path / 'res_tasks.py').write_text(TASKS)
+  (tmp_path / 'en.txt').write_text(sample_text('en')[:2000])
+  (tmp_path / 'tr.txt').write_text(sample_text('tr')[:2000])
+  shutil.copy(tiny_tokenizers['byte_level'], 't.json')
+  shutil.copy(SAMPLE / 'en-tr.tsv', 'en-tr.tsv')
+  stage = {'mixture': 'res_en_res_tr', 'rates': {}, 'link': {}}
+  return {
+    'modules': ['res_tasks'], 'stages': [stage], 'seed_link': 0,
+    'evaluation_split': 'validation', 'shards': 2, 'block': 128,
+  }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def child(request, monkeypatch):
+  """Runs the child's command in this process, as fresh as can be; returns the list of its calls."""
+  import linecache
+
+  import seqio
+
+  from jaxlink.data import register
+
+  calls = []
+  path = list(sys.path)
+
+  def run(command, *, input, text, env, check):
+    assert command[1:3] == ['-m', 'jaxlink.cache']
+    assert env['CUDA_VISIBLE_DEVICES'] == ''
+    calls.append(command)
+    sys.modules.pop('res_tasks', None)
+    importlib.invalidate_caches()
+    linecache.clearcache()
+    for table in (seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY):
+      for name in [n for n in table if n.startswith('res_')]:
+        del table[name]
+    register.RATES.clear()
+    monkeypatch.setattr(sys, 'argv', command[2:])
+    monkeypatch.setattr(sys, 'stdin', io.StringIO(input))
+    try:
+      cache.main()
+    except SystemExit as end:
+      return types.SimpleNamespace(returncode=1 if end.code else 0)
+    return types.SimpleNamespace(returncode=0)
+
+  monkeypatch.setattr(resolve.subprocess, 'run', run)
+  yield calls
+  sys.modules.pop('res_tasks', None)
+  sys.path[:] = path
+
+
+def test_a_request_is_answered_once_and_then_read(request_, child, capfd):
+  first = resolve.resolve(request_, 'cache', processes=1)
+  assert 'first time for this recipe' in capfd.readouterr().out
+  (stage,) = first.stages
+  assert {s.task: (s.language, Fraction(s.rate)) for s in stage} == {
+    'res_en': ('en', Fraction(2, 3)), 'res_tr': ('tr', Fraction(1, 3)),
+  }  # fmt: skip
+  assert [(s.task, s.language) for s in first.evaluations] == [('res_en', 'en')]
+  for source in (*stage, *first.evaluations):
+    assert isinstance(source, Source)
+    assert Blocks(source.folder).name == source.task
+  assert first.tokenizer['bos'] == 2
+  assert os.path.isfile(first.tokenizer['path'])
+  assert first.tokenizer['sha256'] == Blocks(stage[0].folder).manifest['tokenizer']['sha256']
+
+  assert resolve.resolve(request_, 'cache') == first
+  assert len(child) == 1
+  assert resolve.stale(request_, 'cache') is None
+
+
+def test_rates_of_the_stage_stand_in_for_the_mixtures_and_link_is_part_of_the_cache(request_):
+  plain = resolve.resolve(request_, 'cache', processes=1)
+  policy = {'lexicon': 'res_tr', 'language': 'tr', 'doc_fraction': 1.0}
+  stage = {**request_['stages'][0], 'rates': {'res_en': 0.3, 'res_tr': 0.7}}
+  linked = resolve.resolve(
+    {**request_, 'stages': [{**stage, 'link': {'res_en': policy}}]}, 'cache', processes=1
+  )
+  rates = {s.task: s.rate for s in linked.stages[0]}
+  assert rates == {'res_en': '3/10', 'res_tr': '7/10'}
+  folders = [{s.task: s.folder for s in r.stages[0]} for r in (plain, linked)]
+  assert folders[0]['res_tr'] == folders[1]['res_tr']
+  assert folders[0]['res_en'] != folders[1]['res_en']
+  assert Blocks(folders[1]['res_en']).manifest['dose']['replaced'] > 0
+  assert linked.evaluations == plain.evaluations
+
+
+@pytest.mark.parametrize('file', ['en.txt', 'tr.txt', 't.json', 'res_tasks.py'])
+def test_a_changed_file_makes_the_answer_stale_and_is_named(request_, child, file, tmp_path):
+  first = resolve.resolve(request_, 'cache', processes=1)
+  path = tmp_path / file
+  path.write_text(path.read_text() + '\n')
+  assert resolve.stale(request_, 'cache') == f'{path} has changed'
+  second = resolve.resolve(request_, 'cache', processes=1)
+  assert len(child) == 2
+  assert (second == first) == (file == 'res_tasks.py')  # a blank line in code changes nothing
+  assert resolve.stale(request_, 'cache') is None
+
+
+def test_a_changed_lexicon_makes_the_answer_stale(request_, tmp_path):
+  policy = {'lexicon': 'res_tr', 'language': 'tr'}
+  request_['stages'][0]['link'] = {'res_en': policy}
+  resolve.resolve(request_, 'cache', processes=1)
+  with open('en-tr.tsv', 'a') as file:
+    file.write('quux\tkuuks\n')
+  assert resolve.stale(request_, 'cache') == f'{tmp_path}/en-tr.tsv has changed'
+
+
+def test_an_edited_preprocessor_changes_the_cache_and_what_is_read_from_it(request_, tmp_path):
+  def english(resolution):
+    blocks = Blocks(next(s.folder for s in resolution.stages[0] if s.task == 'res_en'))
+    return blocks.fingerprint, blocks.read(0, 64)[0]
+
+  fingerprint, tokens = english(resolve.resolve(request_, 'cache', processes=1))
+  module = tmp_path / 'res_tasks.py'
+  module.write_text(TASKS.replace('# ', '').replace('tf.strings.lower', 'tf.strings.upper'))
+  new_fingerprint, new_tokens = english(resolve.resolve(request_, 'cache', processes=1))
+  assert new_fingerprint != fingerprint
+  assert not np.array_equal(new_tokens, tokens)
+
+
+def test_another_library_version_makes_the_answer_stale(request_, monkeypatch):
+  resolve.resolve(request_, 'cache', processes=1)
+  monkeypatch.setattr(resolve.importlib.metadata, 'version', lambda name: '0')
+  assert resolve.stale(request_, 'cache') == 'a library has another version'
+
+
+def test_a_torn_answer_or_a_cache_that_is_gone_is_made_again(request_, child):
+  first = resolve.resolve(request_, 'cache', processes=1)
+  path = resolve.kept_path(request_, 'cache')
+  with open(path, 'r+') as file:
+    file.truncate(100)
+  assert resolve.stale(request_, 'cache') == f'{path} is torn'
+  assert resolve.resolve(request_, 'cache', processes=1) == first
+
+  shutil.rmtree(first.stages[0][0].folder)
+  assert 'is gone' in resolve.stale(request_, 'cache')
+  assert resolve.resolve(request_, 'cache', processes=1) == first
+  assert len(child) == 3
+
+
+def test_a_child_that_fails_is_an_error(request_):
+  request_['stages'][0]['mixture'] = 'res_en_res_tt'
+  with pytest.raises(DataError, match=r'preparing the data failed \(exit code 1\)'):
+    resolve.resolve(request_, 'cache')
+  assert resolve.stale(request_, 'cache') == 'first time for this recipe'
+
+
+def without_seqio(monkeypatch):
+  find, version = resolve.importlib.util.find_spec, importlib.metadata.version
+
+  def missing(name):
+    if name == 'seqio':
+      raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+
+  monkeypatch.setattr(
+    resolve.importlib.util, 'find_spec', lambda name: None if name == 'seqio' else find(name)
+  )
+  monkeypatch.setattr(resolve.importlib.metadata, 'version', missing)
+
+
+def test_without_seqio_a_copied_cache_is_taken_as_prepared_and_that_is_said(
+  request_, child, monkeypatch, capsys
+):
+  first = resolve.resolve(request_, 'cache', processes=1)
+  shutil.move('cache', 'copied')
+  without_seqio(monkeypatch)
+  copied = resolve.resolve(request_, 'copied')
+  assert 'not verified, since SeqIO is not installed here' in capsys.readouterr().out
+  assert [s.task for s in copied.stages[0]] == [s.task for s in first.stages[0]]
+  assert all(s.folder.startswith('copied/') for s in copied.stages[0])
+  assert os.path.isfile(copied.tokenizer['path'])
+  assert len(child) == 1
+
+
+def test_without_seqio_and_without_a_cache_the_error_names_the_command(request_, monkeypatch):
+  resolution = resolve.resolve(request_, 'cache', processes=1)
+  shutil.rmtree(resolution.stages[0][0].folder)
+  without_seqio(monkeypatch)
+  with pytest.raises(DataError, match=r'is gone.*Run `python -m jaxlink\.cache`'):
+    resolve.resolve(request_, 'cache')
+  with pytest.raises(DataError, match=r'first time.*Run `python -m jaxlink\.cache`'):
+    resolve.resolve(request_, 'elsewhere')
+
+
+def test_a_request_is_the_part_of_a_run_that_data_depends_on():
+  from jaxlink.link.substitute import LinkPolicy
+
+  policy = LinkPolicy(lexicon='res_tr', language='tr')
+  stage = types.SimpleNamespace(mixture='m', rates={'a': '1/3'}, link={'a': policy})
+  run = types.SimpleNamespace(
+    modules=('res_tasks',), stages=(stage,), seed_link=3,
+    evaluation=types.SimpleNamespace(split='test'),
+    data=types.SimpleNamespace(shards=5, block=77),
+  )  # fmt: skip
+  found = resolve.make_request(run)
+  assert json.loads(json.dumps(found)) == found
+  assert found == {
+    'modules': ['res_tasks'], 'seed_link': 3, 'evaluation_split': 'test', 'shards': 5, 'block': 77,
+    'stages': [{'mixture': 'm', 'rates': {'a': '1/3'}, 'link': {'a': vars(policy)}}],
+  }  # fmt: skip

@@ -1,0 +1,172 @@
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxlink import cache
+from jaxlink.data.blocks import Blocks
+
+ROOT = Path(__file__).parents[1]
+TOKENIZER = ROOT / 'tasks/sample/tokenizer.model'
+LEXICON = ROOT / 'tasks/sample/en-tr.tsv'
+
+TASKS = f"""
+from jaxlink.data.register import register_corpus, register_language, register_mixture
+
+register_corpus('cmd_en', {{'train': 'en.txt'}}, language='en', tokenizer={str(TOKENIZER)!r})
+register_corpus('cmd_other', {{'train': 'en.txt'}}, language='en', tokenizer='other.model')
+register_corpus('cmd_bad', {{'train': 'bad.jsonl'}}, language='en', tokenizer={str(TOKENIZER)!r})
+register_corpus('cmd_lost', {{'train': 'lost.txt'}}, language='en', tokenizer={str(TOKENIZER)!r})
+register_language(
+  'cmd_tr', {{'train': 'tr.txt', 'validation': 'tr.txt'}}, language='tr',
+  tokenizer={str(TOKENIZER)!r}, auxiliary='cmd_en', lexicon={str(LEXICON)!r},
+)
+register_mixture('cmd_two_tokenizers', {{'cmd_tr': 1, 'cmd_other': 1}})
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('cache_command')
+  (folder / 'cmd_tasks.py').write_text(TASKS)
+  (folder / 'en.txt').write_text('A stitch in time saves nine.\n\nThe early bird catches the worm.')
+  (folder / 'tr.txt').write_text('Damlaya damlaya göl olur.\n\nSakla samanı, gelir zamanı.')
+  (folder / 'bad.jsonl').write_text('{"text": "good"}\n{"text": \n')
+  return folder
+
+
+@pytest.fixture
+def fails(folder, monkeypatch, forget_command_tasks):
+  """Runs the command in this process and returns its error."""
+  monkeypatch.chdir(folder)
+  monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+
+  def run(arguments, request=None):
+    monkeypatch.setattr(sys, 'argv', ['cache', *arguments, '--cache_dir', str(folder / 'cache')])
+    monkeypatch.setattr(sys, 'stdin', io.StringIO(json.dumps(request)))
+    with pytest.raises(SystemExit) as caught:
+      cache.main()
+    message = caught.value.code
+    assert message.startswith('error: ')
+    assert '\n' not in message
+    return message
+
+  return run
+
+
+@pytest.fixture
+def forget_command_tasks():
+  import seqio
+
+  from jaxlink.data import register
+
+  path = list(sys.path)
+  yield
+  sys.path[:] = path
+  sys.modules.pop('cmd_tasks', None)
+  for table in (
+    seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY,
+    register.LANGUAGES, register.LEXICONS, register.RATES,
+  ):  # fmt: skip
+    for name in [n for n in table if n.startswith('cmd_')]:
+      del table[name]
+
+
+def command(folder, *arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'jaxlink.cache', *arguments], cwd=folder,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=120,
+    check=False,
+  )  # fmt: skip
+
+
+def test_the_command_makes_caches_that_can_be_opened(folder):
+  done = command(folder, '--modules', 'cmd_tasks', '--mixture', 'cmd_en_cmd_tr')
+  assert done.returncode == 0, done.stderr
+  found = {(b.name, b.manifest['split']) for b in map(Blocks, (folder / 'cache').glob('*/*-*[!k]'))}
+  assert found == {('cmd_en', 'train'), ('cmd_tr', 'train'), ('cmd_tr', 'validation')}
+  assert list((folder / 'cache/resolved').glob('*.json'))
+
+
+def test_a_failing_command_ends_with_one_line_and_a_code(folder):
+  done = command(folder, '--modules', 'cmd_tasks', '--mixture', 'cmd_bad')
+  assert done.returncode == 1
+  assert 'Traceback' not in done.stderr
+  errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+  assert len(errors) == 1
+  assert 'bad.jsonl, line 2: not JSON' in errors[0]
+
+
+def request(**stage):
+  policy = stage.pop('policy', None)
+  stage = {'mixture': 'cmd_en_cmd_tr', 'rates': {}, 'link': {}, **stage}
+  if policy:
+    stage['link'] = {
+      policy.pop('task', 'cmd_en'): {'lexicon': 'cmd_tr', 'language': 'tr', **policy}
+    }
+  return {
+    'modules': ['cmd_tasks'], 'stages': [stage], 'seed_link': 0, 'evaluation_split': 'validation',
+    'shards': 2, 'block': 64,
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('stage', 'messages'),
+  [
+    ({'mixture': 'cmd_en_cmd_tt'}, ["no mixture or task 'cmd_en_cmd_tt'", "Nearest: 'cmd_en_cmd_tr'"]),
+    ({'mixture': 'cmd_two_tokenizers'}, ['other.model']),
+    ({'mixture': 'cmd_lost'}, ["No file 'lost.txt'"]),
+    ({'rates': {'cmd_tt': 1}}, ["Stage.rates: 'cmd_tt' is not in mixture", "Nearest: 'cmd_tr'"]),
+    ({'rates': {'cmd_tr': 0, 'cmd_en': 1}}, ["'cmd_tr' is 0", 'positive number']),
+    ({'rates': {'cmd_tr': -1, 'cmd_en': 1}}, ["'cmd_tr' is -1", 'positive number']),
+    ({'rates': {'cmd_tr': 1}}, ["the rate of source 'cmd_en' is missing"]),
+    ({'policy': {'task': 'cmd_em'}}, ["Stage.link: 'cmd_em' is not in the mixture", "'cmd_en'"]),
+    ({'policy': {'task': 'cmd_tr'}}, ["'cmd_tr' is text in 'tr', the language of the lexicon"]),
+    ({'policy': {'task': 'cmd_tr', 'lexicon': str(LEXICON), 'language': 'tr-TR'}}, ["text in 'tr'"]),
+    ({'policy': {'lexicon': 'cmd_tt'}}, ["no registered lexicon 'cmd_tt'", "Nearest: 'cmd_tr'"]),
+    ({'policy': {'language': 'de'}}, ["LinkPolicy.language is 'de'", "registered for 'tr'"]),
+    ({'policy': {'word_ratio': 1.3}}, ['LinkPolicy.word_ratio is 1.3']),
+    ({'policy': {'stop_words': 'lost.txt'}}, ['lost.txt']),
+  ],
+  ids=str,
+)  # fmt: skip
+def test_a_mistake_in_a_recipe_is_one_line_that_names_it(fails, stage, messages):
+  error = fails(['--request', '-'], request(**stage))
+  for message in messages:
+    assert message in error
+
+
+def test_tasks_with_different_tokenizers_do_not_mix(fails, folder):
+  (folder / 'other.model').write_bytes(TOKENIZER.read_bytes() + b'\0')
+  try:
+    import sentencepiece
+
+    with open(folder / 'other.model', 'wb') as file:
+      sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter((folder / 'tr.txt').read_text().split('\n')), model_writer=file,
+        model_type='bpe', vocab_size=300, byte_fallback=True, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, bos_id=2, unk_id=3, minloglevel=2,
+      )  # fmt: skip
+    error = fails(['--request', '-'], request(mixture='cmd_two_tokenizers'))
+    assert 'have different tokenizers' in error
+    assert "'cmd_tr'" in error
+    assert "'cmd_other'" in error
+  finally:
+    (folder / 'other.model').unlink()
+
+
+def test_an_unknown_module_is_named(fails):
+  error = fails(['--modules', 'cmd_taks', '--mixture', 'cmd_en_cmd_tr'])
+  assert "Run.modules: no module 'cmd_taks'" in error
+
+
+def test_nothing_to_do_is_a_usage_error(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', ['cache'])
+  with pytest.raises(SystemExit) as caught:
+    cache.main()
+  assert caught.value.code == 2
+  assert 'give --gin_file, or --modules and --mixture' in capsys.readouterr().err
