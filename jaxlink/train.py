@@ -164,8 +164,9 @@ def train(run: Run) -> int:
 
   # ── end ─────────────────────────────────────────────────────────────────────
   if stopped:
-    say(f'{stop.signal_name}: stopped after step {step:,} of {stage.steps:,}, '
-        f'saved in {directory}. The same command goes on from there.')  # fmt: skip
+    saved = f'saved in {directory}' if step > start else 'nothing new to save'
+    say(f'{stop.signal_name}: stopped after step {step:,} of {stage.steps:,}, {saved}. '
+        'The same command goes on from there.')  # fmt: skip
     return 128 + getattr(signal, stop.signal_name)
   say(run_directory.finished(run, directory))
   return 0
