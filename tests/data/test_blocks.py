@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import pickle
@@ -50,7 +51,8 @@ def stream(shards):
   """The tokens of all shards, one after the other, and where documents start."""
   tokens = [[BOS, *d.tokens.tolist(), EOS] for shard in shards for d in shard]
   starts = [[True, *[False] * (len(t) - 1)] for t in tokens]
-  return np.array(sum(tokens, []), np.int32), np.array(sum(starts, []), bool)
+  chain = itertools.chain.from_iterable
+  return np.fromiter(chain(tokens), np.int32), np.fromiter(chain(starts), bool)
 
 
 def words_of(shard):

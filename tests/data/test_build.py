@@ -303,7 +303,7 @@ def test_a_split_or_feature_that_is_not_there_is_an_error(built, tmp_path):
     'build_other', source=seqio.TaskRegistry.get('build_en').source,
     output_features={'ids': seqio.Feature(seqio.ByteVocabulary())},
   )  # fmt: skip
-  with pytest.raises(ValueError, match="no feature 'targets'. Features: ids"):
+  with pytest.raises(ValueError, match=r"no feature 'targets'\. Features: ids"):
     build.plan('build_other', 'train', cache_dir=str(tmp_path), inputs=Inputs())
 
 

@@ -132,7 +132,7 @@ def test_a_bad_parquet_row_is_named_or_counted(tmp_path):
   assert list(read_documents(str(path), on_bad='skip')) == [
     Document('a'), Document('b', 1), Document(None, 1),
   ]  # fmt: skip
-  with pytest.raises(BadDocument, match="no column 'body'. Columns: text"):
+  with pytest.raises(BadDocument, match=r"no column 'body'\. Columns: text"):
     texts(path, text_key='body', on_bad='skip')
 
 
@@ -145,7 +145,7 @@ def test_a_broken_file_is_an_error_that_names_it_even_where_bad_lines_are_skippe
       with pytest.raises(BadDocument, match=f'a.jsonl.{suffix}: broken file'):
         texts(path, on_bad='skip')
   (tmp_path / 'a.parquet').write_bytes(b'this is no table')
-  with pytest.raises(BadDocument, match='a.parquet: no Parquet file'):
+  with pytest.raises(BadDocument, match=r'a\.parquet: no Parquet file'):
     texts(tmp_path / 'a.parquet', on_bad='skip')
 
 
