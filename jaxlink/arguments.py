@@ -24,4 +24,9 @@ def parse(description: str) -> argparse.Namespace:
   parser.add_argument('--coordinator_address', help='several hosts: host:port of process 0')
   parser.add_argument('--num_processes', type=int, help='several hosts: how many processes')
   parser.add_argument('--process_id', type=int, help='several hosts: which one this is')
-  return parser.parse_args()
+  args = parser.parse_args()
+  several = args.distributed or args.coordinator_address is not None
+  for name in ('num_processes', 'process_id'):
+    if getattr(args, name) is not None and not several:
+      parser.error(f'--{name} needs --coordinator_address, or --distributed')
+  return args

@@ -11,6 +11,7 @@ Easy to get wrong: this is the only command that imports TensorFlow, and it must
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -18,18 +19,53 @@ import os
 import pathlib
 import re
 import sys
+import threading
+import time
+from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 from jaxlink.config import nearest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+# Codes of ISO 639-3 (and 639-2/B) that stand for a language with a code of two letters.
+_TWO_LETTERS = {
+  'afr': 'af', 'amh': 'am', 'ara': 'ar', 'arb': 'ar', 'aze': 'az', 'azj': 'az', 'ben': 'bn',
+  'bod': 'bo', 'bul': 'bg', 'ces': 'cs', 'cmn': 'zh', 'dan': 'da', 'deu': 'de', 'ell': 'el',
+  'eng': 'en', 'est': 'et', 'eus': 'eu', 'fas': 'fa', 'fin': 'fi', 'fra': 'fr', 'gle': 'ga',
+  'guj': 'gu', 'hau': 'ha', 'heb': 'he', 'hin': 'hi', 'hun': 'hu', 'hye': 'hy', 'ibo': 'ig',
+  'ind': 'id', 'isl': 'is', 'ita': 'it', 'jav': 'jv', 'jpn': 'ja', 'kan': 'kn', 'kat': 'ka',
+  'kaz': 'kk', 'khm': 'km', 'kin': 'rw', 'kir': 'ky', 'kor': 'ko', 'lao': 'lo', 'lav': 'lv',
+  'lit': 'lt', 'mal': 'ml', 'mar': 'mr', 'mkd': 'mk', 'mlt': 'mt', 'mon': 'mn', 'msa': 'ms',
+  'mya': 'my', 'nep': 'ne', 'nld': 'nl', 'npi': 'ne', 'orm': 'om', 'ory': 'or', 'pan': 'pa',
+  'pes': 'fa', 'pol': 'pl', 'por': 'pt', 'pus': 'ps', 'ron': 'ro', 'rus': 'ru', 'sin': 'si',
+  'slk': 'sk', 'slv': 'sl', 'sna': 'sn', 'som': 'so', 'spa': 'es', 'sqi': 'sq', 'srp': 'sr',
+  'sun': 'su', 'swa': 'sw', 'swe': 'sv', 'swh': 'sw', 'tam': 'ta', 'tat': 'tt', 'tel': 'te',
+  'tgk': 'tg', 'tgl': 'tl', 'tha': 'th', 'tir': 'ti', 'tuk': 'tk', 'tur': 'tr', 'uig': 'ug',
+  'ukr': 'uk', 'urd': 'ur', 'uzb': 'uz', 'uzn': 'uz', 'vie': 'vi', 'wol': 'wo', 'xho': 'xh',
+  'yor': 'yo', 'zho': 'zh', 'zul': 'zu',
+}  # fmt: skip
 
-def answer(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> None:
+
+def answer(
+  request: dict[str, Any],
+  cache_dir: str,
+  *,
+  processes: int = 0,
+  evaluation_needed: bool = True,
+) -> None:
   """Resolves a request (`jaxlink.data.resolve`), builds its caches and keeps the answer.
 
+  Args:
+    request: from `resolve.make_request`.
+    cache_dir: folder of all caches.
+    processes: that tokenise; 0 chooses.
+    evaluation_needed: whether it is an error if no task has the evaluation split.
+
   Raises:
-    ValueError, FileNotFoundError: an unknown module, mixture, task or lexicon, bad rates, bad text.
+    ValueError, FileNotFoundError: an unknown module, mixture, task, split or lexicon, bad rates, bad
+      text.
   """
   _import_tensorflow()
   import seqio
@@ -75,24 +111,32 @@ def answer(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> No
     {**add(task, split), 'rate': ''} for task in tasks
     if split in seqio.TaskRegistry.get(task).source.splits
   ]  # fmt: skip
+  if split and evaluation_needed and not evaluations:
+    splits = sorted({str(s) for t in tasks for s in seqio.TaskRegistry.get(t).source.splits})
+    raise ValueError(
+      f'EvaluationConfig.split is {split!r}: no task of the stages has it.{nearest(split, splits)} '
+      f"Splits: {', '.join(splits)}; '' evaluates nothing."
+    )
   _check_tokenizers(plans.values())
   for plan in plans.values():
-    build.build(plan, processes=processes)
+    _tell_losses(build.build(plan, processes=processes))
   inputs.save()
 
   first = next(iter(plans.values()))
   tokenizer = build.read_tokenizer(first)
-  for file in _project_files():
+  for file in _project_files(request['modules']):
     inputs.sha256(file)
+  for library in resolve.LIBRARIES:
+    inputs.version(library)
   kept = {
+    'format': resolve.FORMAT,
     'request': request,
     'answer': {
       'stages': stages,
       'evaluations': evaluations,
       'tokenizer': {**tokenizer, 'path': os.path.relpath(tokenizer['path'], cache_dir)},
     },
-    'versions': resolve.installed_versions(),
-    'files': inputs.files,
+    **inputs.kept(),
   }
   path = resolve.kept_path(request, cache_dir)
   with open(path + '.partial', 'w', encoding='utf-8') as file:
@@ -106,8 +150,11 @@ def _import_tensorflow() -> None:
   try:
     with open(os.devnull, 'w') as nowhere:
       os.dup2(nowhere.fileno(), 2)
-    import tensorflow  # noqa: F401
+    import tensorflow
     import tensorflow_text  # noqa: F401
+
+    with contextlib.suppress(RuntimeError):  # in use already: then it has what it has
+      tensorflow.config.set_visible_devices([], 'GPU')
   finally:
     os.dup2(stderr, 2)
     os.close(stderr)
@@ -129,13 +176,11 @@ def _rates(stage: dict[str, Any]) -> dict[str, str]:
   """Returns the exact rate of each task of a stage, as text."""
   import seqio
 
-  from jaxlink.data import mixture, register
+  from jaxlink.data import mixture
 
   name = stage['mixture']
   if name in seqio.MixtureRegistry.names():
-    found = seqio.MixtureRegistry.get(name)
-    exact = register.RATES.get(name, {})
-    rates = {task.name: exact.get(task.name, found.get_rate(task)) for task in found.tasks}
+    rates = _mixture_rates(seqio.MixtureRegistry.get(name))
   elif name in seqio.TaskRegistry.names():
     rates = {name: 1}
   else:
@@ -151,6 +196,25 @@ def _rates(stage: dict[str, Any]) -> dict[str, str]:
   if given:
     rates = {task: given.get(task) for task in rates}
   return {task: str(mixture.parse_rate(rate, task)) for task, rate in rates.items()}
+
+
+def _mixture_rates(mixture: Any) -> dict[str, Fraction]:
+  """Returns the exact rate of each task of a mixture; one inside it shares its own rate out."""
+  import seqio
+
+  from jaxlink.data import register
+  from jaxlink.data.mixture import parse_rate
+
+  exact = register.RATES.get(mixture.name, {})
+  found: dict[str, Fraction] = {}
+  for name, given in mixture.rate_per_task_name.items():
+    is_task = name in seqio.TaskRegistry.names()
+    member = (seqio.TaskRegistry if is_task else seqio.MixtureRegistry).get(name)
+    rate = parse_rate(exact.get(name, given(member) if callable(given) else given), name)
+    parts = {name: Fraction(1)} if is_task else _mixture_rates(member)
+    for task, part in parts.items():
+      found[task] = found.get(task, Fraction(0)) + rate * part / sum(parts.values())
+  return dict(sorted(found.items()))
 
 
 def _policy(fields: dict[str, Any]) -> Any:
@@ -182,14 +246,31 @@ def _check_links(links: dict[str, Any], rates: dict[str, str]) -> None:
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
     language = register.LANGUAGES.get(task, '')
-    if link.policy.base_language == re.split('[-_]', language)[0].lower():
+    if _language(link.policy.language) == _language(language):
       raise ValueError(
         f'Stage.link: {task!r} is text in {language!r}, the language of the lexicon: '
         'only auxiliary text is rewritten.'
       )
 
 
-def _check_tokenizers(plans: Any) -> None:
+def _language(code: str) -> str:
+  """Returns a language code without script and region, of two letters where there is one."""
+  base = re.split('[-_]', code)[0].lower()
+  return _TWO_LETTERS.get(base, base)
+
+
+def _tell_losses(blocks: Any) -> None:
+  """Prints what of a source did not get into its cache."""
+  manifest = blocks.manifest
+  rejected, empty = manifest['rejected_lines'], manifest['empty_documents']
+  if rejected or empty:
+    print(
+      f'data: {manifest["name"]}: {rejected:,} bad lines and {empty:,} empty documents left out',
+      flush=True,
+    )
+
+
+def _check_tokenizers(plans: Iterable[Any]) -> None:
   seen: dict[str, str] = {}
   for plan in plans:
     vocabulary = plan.get_task().output_features['targets'].vocabulary
@@ -199,15 +280,26 @@ def _check_tokenizers(plans: Any) -> None:
     seen[plan.task] = vocabulary
 
 
-def _project_files() -> list[str]:
-  """Returns the files of all loaded modules that are not libraries."""
+def _project_files(modules: list[str]) -> list[str]:
+  """Returns the files of the modules of a request and of all loaded ones that are not libraries."""
   from jaxlink.data import fingerprint
 
   return [
     os.path.abspath(module.__file__) for name, module in list(sys.modules.items())
-    if getattr(module, '__file__', None) and not fingerprint.is_library(name)
-    and not name.startswith('__autograph')
+    if getattr(module, '__file__', None) and not name.startswith('__autograph')
+    and (name in modules or not fingerprint.is_library(name))
   ]  # fmt: skip
+
+
+def _end_with(parent: int) -> None:
+  """Ends this process when its parent has ended, even if that was killed."""
+
+  def watch() -> None:
+    while os.getppid() == parent:
+      time.sleep(0.5)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
@@ -225,8 +317,11 @@ def main() -> None:
   parser.add_argument('--cache_dir', default=None, help="default: the recipe's, else 'cache'")
   parser.add_argument('--processes', type=int, default=0, help='0: by the size and the cores')
   parser.add_argument('--request', help=argparse.SUPPRESS)
+  parser.add_argument('--parent', type=int, default=0, help=argparse.SUPPRESS)
   args = parser.parse_args()
 
+  if args.parent:
+    _end_with(args.parent)
   try:
     if args.request:
       request, cache_dir = json.load(sys.stdin), args.cache_dir
@@ -246,7 +341,7 @@ def main() -> None:
       cache_dir = args.cache_dir or 'cache'
     else:
       parser.error('give --gin_file, or --modules and --mixture')
-    answer(request, cache_dir, processes=args.processes)
+    answer(request, cache_dir, processes=args.processes, evaluation_needed=not args.mixture)
   except (ValueError, TypeError, OSError, concurrent.futures.BrokenExecutor) as error:
     sys.exit(f'error: {error}')
 

@@ -28,6 +28,7 @@ import json
 import os
 import pathlib
 import re
+import tokenize
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,8 +78,8 @@ def configurable(cls: type[T]) -> type[T]:
 def parse(root: type[T], gin_files: Sequence[str] = (), gin_bindings: Sequence[str] = ()) -> T:
   """Reads gin files and bindings and constructs `root` with everything that it refers to.
 
-  Bindings come after the files and win over them. `include` takes a path relative to the working
-  directory, to the folder of the including file, or to one of that folder's parents, in this order.
+  Bindings come after the files and win over them. `include` takes a path relative to the folder of
+  the including file, to one of that folder's parents, or to the working directory, in this order.
   A macro (`WIDTH = 512`, `%WIDTH`) holds within one file. Each call starts with nothing bound.
 
   Args:
@@ -92,6 +93,7 @@ def parse(root: type[T], gin_files: Sequence[str] = (), gin_bindings: Sequence[s
   Raises:
     FileNotFoundError: a file is not there; the nearest .gin files are named.
     SyntaxError: from gin, with file and line.
+    ModuleNotFoundError: a recipe imports a module that is not there.
     TypeError: a value has the wrong type, or a required field has none.
     ValueError: an unknown configurable or field, a value out of range, or a binding that reaches
       nothing.
@@ -354,6 +356,11 @@ def _read_statements(source: Any, path: pathlib.Path | None) -> None:
   while True:
     try:
       statement = statements.parse_statement()
+    except tokenize.TokenError as error:
+      place = f'{path}' if path else f'the bindings {source!r}'
+      raise SyntaxError(
+        f'{error.args[0]}: a bracket or a string is not closed.\n  In {place}.'
+      ) from None
     except ValueError as error:  # an unknown name in a value: gin knows no place for it
       token = statements.current_token
       place = f'{path}:{token.start[0]}' if path else f'the binding {token.line.strip()!r}'
@@ -372,7 +379,7 @@ def _read_statements(source: Any, path: pathlib.Path | None) -> None:
 
 def _apply(statement: Any, path: pathlib.Path | None, macros: set[str]) -> None:
   if isinstance(statement, config_parser.IncludeStatement):
-    folders = [pathlib.Path(), *path.parents] if path else [pathlib.Path()]
+    folders = [*(path.parents if path else ()), pathlib.Path()]
     _read_file(_find_file(statement.filename, folders))
     return
   if isinstance(statement, config_parser.ImportStatement):

@@ -22,13 +22,13 @@ from jaxlink.optimizer import make_optimizer, make_schedule
 from jaxlink.stage import Run
 
 
-def devices_fit(run: Run) -> bool:
-  """Whether the recipe's mesh can be made of the devices that are here."""
+def misfit(run: Run) -> str | None:
+  """Why the recipe's mesh cannot be made of the devices that are here, or None if it can."""
   try:
     run.mesh.sizes(jax.device_count())
-  except ValueError:
-    return False
-  return True
+  except ValueError as error:
+    return str(error)
+  return None
 
 
 def report(run: Run, gin_files: Sequence[str]) -> int:
@@ -41,16 +41,22 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
     ValueError: the recipe contradicts itself, or leaves its vocabulary open without a cache.
   """
   (stage,) = run.stages
-  here = devices_fit(run)
+  lack = misfit(run)
+  here = lack is None
   devices = jax.device_count() if here else math.prod(max(1, n) for n in _axes(run))
   mesh = mesh_lib.make_mesh(run.mesh) if here else mesh_lib.abstract_mesh(run.mesh, devices)
   platform = jax.devices()[0].platform if here else 'tpu'
   request = resolve.make_request(run)
   reason = resolve.stale(request, run.data.cache_dir)
-  vocabulary = run.model.vocabulary
-  if not vocabulary and reason is None:
+  vocabulary, n_sources = run.model.vocabulary, len(stage.rates) or 2
+  counted = f'{n_sources} sources assumed, ' + (
+    'as in Stage.rates' if stage.rates else 'as of one target and one auxiliary language'
+  )
+  if reason is None:
     data = resolve.read(resolve.kept_path(request, run.data.cache_dir), run.data.cache_dir)
-    vocabulary = padded_size(Tokenizer(data.tokenizer['path']).size)
+    n_sources = len(data.stages[0])
+    counted = f'{n_sources} sources'
+    vocabulary = vocabulary or padded_size(Tokenizer(data.tokenizer['path']).size)
   model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
 
   optimizer = make_optimizer(stage.optimizer, stage.steps)
@@ -58,7 +64,7 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh)
   step = step_lib.make_train_step(
     model, optimizer, make_schedule(stage.optimizer, stage.steps), mesh, loss_config=run.loss,
-    n_sources=max(2, len(stage.rates)),
+    n_sources=n_sources,
   )  # fmt: skip
   lowered = step_lib.lower_step(step, state, batch, platform=None if here else platform)
 
@@ -71,14 +77,15 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   print(mesh_lib.sharding_table(state.params))
   size = sum(_bytes_per_device(leaf) for leaf in jax.tree.leaves(state))
   print(f'parameters and optimizer state: {size / 2**30:.2f} GiB on each device')
-  print(f'train step: lowered for {platform}, {len(lowered.as_text()):,} characters of StableHLO')
+  print(
+    f'train step: {counted}; lowered for {platform}, {len(lowered.as_text()):,} characters of StableHLO'
+  )
 
   command = ' '.join(f'--gin_file={name}' for name in gin_files)
   missing = []
   if not here:
     missing.append(
-      f'devices: the mesh has {devices}, this machine {jax.device_count()} '
-      f'({jax.devices()[0].platform}). On each host of a machine that has them: '
+      f'devices: of this machine ({jax.devices()[0].platform}): {lack} On each host of a machine that has them: '
       f'python -m jaxlink.train {command} --distributed'
     )
   if reason is not None:

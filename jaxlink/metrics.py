@@ -8,6 +8,10 @@ and the device then for the host. `Logger.log(step, …)` keeps the arrays and f
 call before, by `fetch`, the only place where the loop waits. `step` here counts finished updates,
 as in a checkpoint's name: the first update's metrics have step 1, and a run restored at step 10
 keeps lines up to step 10.
+
+`mfu`, the model's flops utilisation, is flops per token (`decoder.flops_per_token` has the
+definition) times tokens/s over the peak of all devices in dense bfloat16, whatever the dtype of the
+run; where the peak is not known (`PEAK_FLOPS`), as on a CPU, there is none.
 """
 
 import collections
@@ -19,7 +23,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 import jax
@@ -28,6 +32,25 @@ import tqdm
 
 _WINDOW = 50  # steps over which tokens/s is taken
 _PLAIN_SECONDS = 10.0  # between lines where there is no terminal
+
+# Dense bfloat16 flop/s of one device, by the name that JAX gives it. Sources: cloud.google.com/tpu/docs
+# (v4, v5e, v5p, v6e) and NVIDIA's data sheets (A100; H100 and H200 SXM, half of what they state with
+# sparsity). The PCIe and NVL cards of the last two are slower, and are not here.
+PEAK_FLOPS: Mapping[str, float] = {
+  'TPU v4': 275e12,
+  'TPU v5 lite': 197e12,
+  'TPU v5e': 197e12,
+  'TPU v5': 459e12,
+  'TPU v5p': 459e12,
+  'TPU v6 lite': 918e12,
+  'TPU v6e': 918e12,
+  'NVIDIA A100-SXM4-40GB': 312e12,
+  'NVIDIA A100-SXM4-80GB': 312e12,
+  'NVIDIA A100-PCIE-40GB': 312e12,
+  'NVIDIA A100 80GB PCIe': 312e12,
+  'NVIDIA H100 80GB HBM3': 989e12,
+  'NVIDIA H200': 989e12,
+}
 
 
 def fetch(tree: Any) -> Any:
@@ -47,7 +70,7 @@ class Metrics:
     writer: false on all processes but one: then nothing is touched or written.
     resume_step: finished updates in the restored checkpoint; 0 for a start from scratch, which
       keeps no earlier line.
-    wandb_project: the W&B project to log to as well, or None.
+    wandb_project: the W&B project to log to as well; '' for none.
 
   Raises:
     ValueError: a line of metrics.jsonl other than the last is not whole.
@@ -60,7 +83,7 @@ class Metrics:
     *,
     writer: bool = True,
     resume_step: int = 0,
-    wandb_project: str | None = None,
+    wandb_project: str = '',
   ):
     self.writer = writer
     self._wandb = None
@@ -69,9 +92,9 @@ class Metrics:
     folder = pathlib.Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'metrics.jsonl'
-    if wandb_project is not None and importlib.util.find_spec('wandb') is None:
+    if wandb_project and importlib.util.find_spec('wandb') is None:
       raise ModuleNotFoundError(
-        f'wandb_project is {wandb_project!r}, and wandb is not installed: pip install jaxlink[wandb].'
+        f'Run.wandb_project is {wandb_project!r}, and wandb is not installed: pip install jaxlink[wandb].'
       )
     cut_back(path, resume_step)
     self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115 (closed in close)
@@ -86,7 +109,7 @@ class Metrics:
       filename_suffix=f'.{time.time_ns()}',
       flush_secs=10,  # of events, the most that a kill takes
     )
-    if wandb_project is not None:
+    if wandb_project:
       import wandb
 
       self._wandb = wandb.init(project=wandb_project, name=folder.name, dir=str(folder))
@@ -106,10 +129,8 @@ class Metrics:
     if not self.writer:
       return
     scalars = {name: _scalar(name, value) for name, value in values.items()}
-    odd = {name: str(value) for name, value in scalars.items() if not math.isfinite(value)}
-    line = {'step': step} | {name: None if name in odd else v for name, v in scalars.items()}
-    if odd:
-      line['nonfinite'] = odd
+    whole, odd = split_nonfinite(scalars)
+    line = {'step': step} | whole | ({'nonfinite': odd} if odd else {})
     self._file.write(json.dumps(line, allow_nan=False) + '\n')
     self._file.flush()
     for name, value in scalars.items():
@@ -136,6 +157,8 @@ class Logger:
     start: finished updates before the first call.
     flatten: makes scalars of fetched metrics that are arrays.
     tokens_per_step: tokens of one global batch.
+    flops_per_token: of a training step, for `mfu`.
+    peak_flops: flop/s of all devices, or None where it is not known: then there is no `mfu`.
     stream: where progress goes: a bar on a terminal, else a line every ten seconds.
   """
 
@@ -146,14 +169,18 @@ class Logger:
     steps: int,
     tokens_per_step: int,
     start: int = 0,
+    flops_per_token: float = 0.0,
+    peak_flops: float | None = None,
     flatten: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     stream: TextIO | None = None,
   ):
     self._metrics = metrics
     self._steps = steps
     self._tokens = tokens_per_step
+    self._use = flops_per_token / peak_flops if peak_flops else None
     self._flatten = flatten
     self._stream = sys.stderr if stream is None else stream
+    self.last: dict[str, Any] = {}  # the values that were fetched last
     self._pending: tuple[int, Any, Mapping[str, Any]] | None = None
     # (step, seconds) of finished steps: the first ends the first step, so compiling is left out.
     self._times: collections.deque[tuple[int, float]] = collections.deque(maxlen=_WINDOW + 1)
@@ -196,7 +223,10 @@ class Logger:
     (first_step, first), (_, now) = self._times[0], self._times[-1]
     if step > first_step:
       values['tokens_per_second'] = (step - first_step) * self._tokens / (now - first)
+      if self._use is not None:
+        values['mfu'] = self._use * values['tokens_per_second']
     self._metrics.write(step, values)
+    self.last = values
     if self._metrics.writer:
       self._show(step, values, now)
     return values
@@ -225,6 +255,20 @@ class Logger:
         seconds = round((self._steps - step) * self._tokens / rate)
         left = f', ETA {datetime.timedelta(seconds=seconds)}'
       print(f'step {step}/{self._steps}{loss}{speed}{left}', file=self._stream, flush=True)
+
+
+def peak_flops(devices: Iterable[jax.Device]) -> float | None:
+  """Dense bfloat16 flop/s of these devices together, or None where a device is not in the table."""
+  peaks = [PEAK_FLOPS.get(device.device_kind) for device in devices]
+  return None if None in peaks else sum(peaks)
+
+
+def split_nonfinite(
+  scalars: Mapping[str, float],
+) -> tuple[dict[str, float | None], dict[str, str]]:
+  """What JSON can hold, with None for the rest, and of the rest name → 'nan', 'inf' or '-inf'."""
+  odd = {name: str(value) for name, value in scalars.items() if not math.isfinite(value)}
+  return {name: None if name in odd else value for name, value in scalars.items()}, odd
 
 
 def _scalar(name: str, value: Any) -> float | int:

@@ -26,8 +26,8 @@ class OptimizerConfig:
     schedule: 'cosine' falls from the peak to `final_share`; 'wsd' (warm-up, stable, decay; arXiv
       2404.06395) stays and falls linearly over the last `decay_share`; 'constant' stays.
     warmup_share: share of all steps in which the rate rises linearly from 0.
-    decay_share: share of all steps in which 'wsd' falls; the others have no use for it.
-    final_share: the last rate as a share of the peak; 'constant' has no use for it.
+    decay_share: share of all steps in which 'wsd' falls; not to be set with the others.
+    final_share: the last rate as a share of the peak; not to be set with 'constant'.
     b1: decay of the mean gradient.
     b2: decay of the mean squared gradient.
     epsilon: added to its root.
@@ -36,7 +36,8 @@ class OptimizerConfig:
     clip_norm: gradients of a larger global norm are scaled down to it; 0 for no clipping.
 
   Raises:
-    ValueError: a number out of its range or an unknown schedule.
+    ValueError: a number out of its range, an unknown schedule, or a share that the schedule has no
+      use for.
   """
 
   learning_rate: float = 3e-4
@@ -68,6 +69,13 @@ class OptimizerConfig:
     for name in ('b1', 'b2'):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(f'OptimizerConfig.{name} is {getattr(self, name)}: 0 or more, below 1.')
+    for name, users in (('decay_share', ('wsd',)), ('final_share', ('wsd', 'cosine'))):
+      default = self.__dataclass_fields__[name].default
+      if self.schedule not in users and getattr(self, name) != default:
+        raise ValueError(
+          f'OptimizerConfig.{name} is {getattr(self, name)}, and schedule {self.schedule!r} has no '
+          f'use for it: leave it at {default}, or choose {" or ".join(map(repr, users))}.'
+        )
     if self.schedule == 'wsd' and self.warmup_share + self.decay_share > 1:
       raise ValueError(
         f'OptimizerConfig.warmup_share {self.warmup_share} and decay_share {self.decay_share} '

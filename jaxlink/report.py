@@ -34,6 +34,24 @@ def describe_mesh(mesh: Any) -> str:
   return f'mesh: {axes} ({mesh.size} devices on {jax.process_count()} hosts)'
 
 
+def describe_start(start: dict[str, Any]) -> str:
+  """Versions, git revision and devices of a start, as `run_directory.record_start` gives them."""
+  versions = ', '.join(f'{name} {version}' for name, version in start['versions'].items())
+  revision = start['git'] or 'unknown'
+  return (
+    f'start: git {revision}, Python {start["python"]}, {versions}; {start["device"]}, '
+    f'{start["hosts"]} hosts'
+  )
+
+
+def describe_skipped(skipped: int, in_a_row: int, steps: int) -> str:
+  """A line on updates that were skipped, or '' where there were none."""
+  if not skipped:
+    return ''
+  last = f', among them the last {in_a_row}' if in_a_row else ''
+  return f'skipped: {skipped:,} of {steps:,} updates, whose loss or gradient was not finite{last}'
+
+
 def describe_stage(stage: Stage) -> str:
   """Budget of a stage."""
   optimizer = stage.optimizer
@@ -83,13 +101,16 @@ def describe_dose(blocks: Blocks) -> str:
   return '\n'.join(lines)
 
 
-def describe_scores(first: dict[str, float], last: dict[str, float], xz: dict[str, float]) -> str:
-  """A table of bits per byte: before, after, and what a compressor needs."""
+def describe_scores(
+  first: dict[str, float | None], last: dict[str, float | None], xz: dict[str, float]
+) -> str:
+  """A table of bits per byte: before, after, and what a compressor needs; None is not finite."""
+  number = lambda value: 'not finite' if value is None else f'{value:.4f}'  # noqa: E731
   lines = ['held-out text    bits per byte before     after     xz -9e alone']
   for name, value in last.items():
-    before = f'{first[name]:.4f}' if name in first else '-'
-    alone = f'{xz[name]:.4f}' if name in xz else '-'
-    lines.append(f'{name:<16} {before:>20} {value:>9.4f} {alone:>16}')
+    before = number(first[name]) if name in first else '-'
+    alone = number(xz[name]) if name in xz else '-'
+    lines.append(f'{name:<16} {before:>20} {number(value):>9} {alone:>16}')
   return '\n'.join(lines)
 
 

@@ -1,23 +1,33 @@
 """The run's directory: what is recorded there, and whether a command may go on in it.
 
+  lock               held by process 0 of the run that is going on, with its process id
   config.json        the resolved configuration; another one is refused
-  starts.jsonl       a line for each start: versions, git revision, mesh, command, step
+  starts.jsonl       a line for each start: versions, git revision, mesh, command, step, LINK dose
   metrics.jsonl, tensorboard/, evaluations.jsonl, checkpoints/
 
 Easy to get wrong: what may change when a run goes on. Where it runs and how often it reports may;
 anything that changes a batch or an update may not.
+
+And who looks: on several hosts, what is read here decides which collectives follow, while process 0
+writes. So process 0 decides and tells the others (`first_decides`).
 """
 
+import contextlib
 import datetime
+import fcntl
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxlink import config, report
 from jaxlink.checkpoint import Keeper
@@ -30,11 +40,65 @@ from jaxlink.stage import Run
 
 _MAY_CHANGE = (
   'directory', 'mesh', 'data', 'checkpoint', 'evaluation', 'compile_cache', 'max_skipped',
+  'wandb_project',
 )  # fmt: skip
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gin-config')
 _XZ_LIMIT = 8 << 20  # bytes of held-out text: xz takes about a second a megabyte
 
-evaluations = read_records
+
+def first_decides(decide: Callable[[], bool]) -> bool:
+  """Returns on every host what `decide` returns on process 0, the only one that calls it.
+
+  Raises:
+    ValueError: on the other hosts, where `decide` raised on process 0.
+  """
+  if jax.process_count() == 1:
+    return decide()
+  answer, error = 0, None
+  if jax.process_index() == 0:
+    try:
+      answer = int(decide())
+    except Exception as caught:  # told to the others first, who would wait for ever
+      answer, error = -1, caught
+  answer = int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
+  if answer < 0:
+    raise error or ValueError("process 0 refused the run's directory; its output says why.")
+  return bool(answer)
+
+
+@contextlib.contextmanager
+def claim(directory: pathlib.Path) -> Iterator[None]:
+  """Holds the directory against a second run in it; called alike on all hosts.
+
+  The lock ends with the process, however that ends.
+
+  Raises:
+    ValueError: another process holds it.
+  """
+  with contextlib.ExitStack() as stack:
+    first_decides(lambda: stack.enter_context(_locked(directory)))
+    yield
+
+
+@contextlib.contextmanager
+def _locked(directory: pathlib.Path) -> Iterator[bool]:
+  directory.mkdir(parents=True, exist_ok=True)
+  with open(directory / 'lock', 'a+', encoding='utf-8') as file:
+    try:
+      # Unlike flock: a worker process that outlives a kill for a moment does not inherit it.
+      fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+      file.seek(0)
+      raise ValueError(
+        f'another run writes in {directory}: process {file.read().strip() or "unknown"}. '
+        'Wait for it, stop it, or give Run.directory another name.'
+      ) from None
+    except OSError as error:
+      print(f'{directory} cannot be locked ({error.strerror}): let no second run write there.')
+    file.truncate(0)
+    file.write(f'{os.getpid()} on {platform.node()}\n')
+    file.flush()
+    yield True
 
 
 def check_config(run: Run, directory: pathlib.Path) -> None:
@@ -65,9 +129,10 @@ def check_data(meta: dict[str, Any], batches: Batches) -> None:
   )
 
 
-def record_start(run: Run, directory: pathlib.Path, mesh: jax.sharding.Mesh, step: int) -> None:
-  """Writes the configuration and adds a line on this start."""
-  directory.mkdir(parents=True, exist_ok=True)
+def record_start(
+  run: Run, directory: pathlib.Path, mesh: jax.sharding.Mesh, step: int, batches: Batches
+) -> dict[str, Any]:
+  """Writes the configuration, adds a line on this start, and returns what that line holds."""
   path = directory / 'config.json'
   partial = path.with_suffix('.partial')
   partial.write_text(json.dumps(config.resolved(run), indent=1), encoding='utf-8')
@@ -82,28 +147,40 @@ def record_start(run: Run, directory: pathlib.Path, mesh: jax.sharding.Mesh, ste
     'mesh': dict(mesh.shape),
     'device': mesh.devices.flat[0].device_kind,
     'hosts': jax.process_count(),
-  }
+    'dose': {w.blocks.name: w.blocks.manifest['dose'] for w in batches.windows
+             if w.blocks.manifest['dose']},
+  }  # fmt: skip
   with open(directory / 'starts.jsonl', 'a', encoding='utf-8') as file:
-    file.write(json.dumps(start) + '\n')
+    file.write(json.dumps(start, ensure_ascii=False) + '\n')
+  return start
 
 
-def finished(run: Run, directory: pathlib.Path) -> str | None:
-  """Returns the summary of a complete run, or None where there is something left to do."""
+def last_checkpoint(directory: pathlib.Path) -> int | None:
+  """Returns the last committed step, by the names in the directory, or None."""
+  folders = (directory / 'checkpoints').glob('*')
+  return max((int(f.name) for f in folders if f.name.isdigit()), default=None)
+
+
+def complete(run: Run, directory: pathlib.Path) -> bool:
+  """Whether the run is trained, evaluated and saved to its last step."""
+  (stage,) = run.stages
+  return stage.steps in read_records(directory) and last_checkpoint(directory) == stage.steps
+
+
+def summary(run: Run, directory: pathlib.Path) -> str:
+  """Returns what came out of a complete run; called alike on all hosts."""
   (stage,) = run.stages
   folder = directory / 'checkpoints'
   records = read_records(directory)
-  if stage.steps not in records or not folder.is_dir():
-    return None
-  keeper = Keeper(str(folder), run.checkpoint, writer=False)
-  if keeper.latest() != stage.steps:
-    return None
-  meta = keeper.read_meta(stage.steps)
+  meta = Keeper(str(folder), run.checkpoint, writer=False).read_meta(stage.steps)
   kept = resolve.kept_path(resolve.make_request(run), run.data.cache_dir)
   references = _xz(resolve.read(kept, run.data.cache_dir)) if pathlib.Path(kept).exists() else {}
   first, last = records.get(0, {}).get('bits_per_byte', {}), records[stage.steps]
   tokens = ', '.join(f'{name} {count:,}' for name, count in meta['tokens'].items())
+  skipped = report.describe_skipped(meta['skipped'], meta['skipped_in_a_row'], stage.steps)
   lines = [
     f'complete: {stage.steps:,} steps; tokens read: {tokens}',
+    *([skipped] if skipped else []),
     report.describe_scores(first, last['bits_per_byte'], references),
     *(f'  generated: {report.clip(line)}' for line in last['lines']),
     f'checkpoint: {folder / str(stage.steps)}',

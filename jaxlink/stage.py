@@ -18,12 +18,20 @@ from jaxlink.model.loss import LossConfig
 from jaxlink.optimizer import OptimizerConfig
 
 
+def _check_local(setting: str, path: str) -> None:  # above, since defaults are made on import
+  if '://' in path:
+    raise ValueError(
+      f'{setting} is {path!r}: addresses are not opened. Mount the bucket (Cloud Storage FUSE, s3fs) '
+      'and give the path of its folder here.'
+    )
+
+
 @configurable
 class DataConfig:
   """Where token blocks are kept, and how they are read.
 
   Attributes:
-    cache_dir: folder of all caches; shared by runs.
+    cache_dir: folder of all caches, local or mounted; shared by runs.
     shards: files of a cache; many for a large corpus.
     block: tokens in a block, what one read takes from the disk.
     build_processes: that tokenise; 0 chooses by the size of the text and the cores.
@@ -39,6 +47,7 @@ class DataConfig:
   prefetch: int = 4
 
   def __post_init__(self):
+    _check_local('DataConfig.cache_dir', self.cache_dir)
     for name, least in (('shards', 1), ('block', 1), ('build_processes', 0), ('workers', 0),
                         ('prefetch', 1)):  # fmt: skip
       if getattr(self, name) < least:
@@ -87,7 +96,7 @@ class Stage:
     rates: shares of tokens that stand in for the mixture's own, by task: floats are read by their
       shortest decimal, '1/3' is allowed.
     link: substitution by task; only tasks of the auxiliary language belong here.
-    name: in logs and metrics.
+    name: as it is printed.
   """
 
   mixture: str
@@ -120,14 +129,15 @@ class Run:
   """A training run: the root of a recipe.
 
   Attributes:
-    directory: of checkpoints, metrics and the saved configuration.
+    directory: of checkpoints, metrics and the saved configuration; local or mounted.
     modules: Python modules that register the tasks, such as 'tasks.sample'.
     stages: one after the other.
-    seed_init: of the parameters.
+    seed_init: of the parameters and of generated lines. Seeds are 0 or more, below 2³².
     seed_order: of the order of sequences.
     seed_link: of the substitution. Two arms of a study share the first two.
     max_skipped: non-finite updates in a row after which the run stops.
     compile_cache: whether compiled steps are kept for the next start.
+    wandb_project: the Weights & Biases project to log to as well; '' for none.
   """
 
   directory: str
@@ -144,8 +154,13 @@ class Run:
   seed_link: int = 0
   max_skipped: int = 20
   compile_cache: bool = True
+  wandb_project: str = ''
 
   def __post_init__(self):
+    _check_local('Run.directory', self.directory)
+    for name in ('seed_init', 'seed_order', 'seed_link'):
+      if not 0 <= getattr(self, name) < 2**32:
+        raise ValueError(f'Run.{name} is {getattr(self, name)}: it is 0 or more, below 2**32.')
     if not self.stages:
       raise ValueError('Run.stages is empty: a run has one stage or more.')
     if len(self.stages) > 1:

@@ -10,15 +10,40 @@ goes through JAX's preemption service, which picks a later step for all; nothing
 then.
 """
 
+import contextlib
 import signal
 import sys
 import threading
 import types
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Terminated(BaseException):
+  """SIGTERM came where there is nothing to save. Like KeyboardInterrupt it is no Exception."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+  """Within it SIGTERM raises Terminated, as Ctrl-C raises KeyboardInterrupt, outside of `Stop`.
+
+  What waits for a child process, such as the one that prepares the data, ends the child then. JAX's
+  preemption service, once it is there, takes SIGTERM instead.
+  """
+
+  def end(number: int, frame: types.FrameType | None) -> None:
+    del number, frame
+    raise Terminated
+
+  before = signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 class Stop:

@@ -27,20 +27,15 @@ from typing import Any
 import jax
 import tqdm
 
-from jaxlink import compile_cache, config, dry_run, metrics, report, run_directory
+from jaxlink import compile_cache, config, dry_run, metrics, report, run_directory, setup
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import CheckpointError, Keeper
-from jaxlink.data import resolve
-from jaxlink.data.blocks import Blocks
 from jaxlink.data.loader import Batches, Loader
-from jaxlink.data.mixture import Mixture
-from jaxlink.data.tokenizer import Tokenizer, padded_size
-from jaxlink.data.windows import Windows
-from jaxlink.evaluation.in_loop import Evaluator
-from jaxlink.optimizer import make_optimizer, make_schedule
+from jaxlink.evaluation.in_loop import Evaluator, read_records
+from jaxlink.model.decoder import flops_per_token
 from jaxlink.stage import Run
-from jaxlink.stop import Stop
+from jaxlink.stop import Stop, Terminated, terminable
 
 
 class SkippedTooMuch(RuntimeError):
@@ -48,7 +43,7 @@ class SkippedTooMuch(RuntimeError):
 
 
 def train(run: Run) -> int:
-  """Trains a run to its end, or until it is asked to stop.
+  """Trains a run to its end, or until it is asked to stop; called alike on all hosts.
 
   Args:
     run: the recipe.
@@ -57,73 +52,73 @@ def train(run: Run) -> int:
     The exit code: 0 when the run is complete, 128 + the signal's number when a signal stopped it.
 
   Raises:
-    ValueError: the recipe does not fit the run's directory, its data or the devices.
+    ValueError: the recipe does not fit the run's directory, its data or the devices, or another
+      process trains in the directory.
     CheckpointError: a save failed.
-    SkippedTooMuch: `run.max_skipped` updates in a row were not finite.
+    SkippedTooMuch: `run.max_skipped` updates in a row, or all of them, were not finite.
   """
+  directory = pathlib.Path(run.directory)
+
+  def is_complete() -> bool:
+    run_directory.check_config(run, directory)
+    return run_directory.complete(run, directory)
+
+  if not run_directory.first_decides(is_complete):
+    with run_directory.claim(directory):
+      if code := _train_stage(run, directory):
+        return code
+  _say(run_directory.summary(run, directory))
+  return 0
+
+
+def _train_stage(run: Run, directory: pathlib.Path) -> int:
   (stage,) = run.stages
   main_process = jax.process_index() == 0
-  say = tqdm.tqdm.write if main_process else lambda _: None
-  directory = pathlib.Path(run.directory)
-  run_directory.check_config(run, directory)
-  if summary := run_directory.finished(run, directory):
-    say(summary)
-    return 0
 
   # ── data ────────────────────────────────────────────────────────────────────
-  data = resolve.resolve_on_hosts(run)
-  (sources,) = data.stages
-  blocks = [Blocks(source.folder) for source in sources]
-  windows = [Windows(b, stage.sequence_length, run.seed_order) for b in blocks]
-  mixture = Mixture([b.name for b in blocks], [source.rate for source in sources])
-  batches = Batches(mixture, windows, stage.batch)
-  tokenizer = Tokenizer(data.tokenizer['path'])
-  say(report.describe_sources(batches, blocks, stage.steps))
-  for source in blocks:
+  data = setup.open_data(run)
+  batches, mixture = data.batches, data.batches.mixture
+  _say(report.describe_sources(batches, data.blocks, stage.steps))
+  for source in data.blocks:
     if dose := report.describe_dose(source):
-      say(dose)
+      _say(dose)
 
   # ── mesh, model, optimizer ──────────────────────────────────────────────────
-  mesh = mesh_lib.make_mesh(run.mesh)
-  model = run.model.resolve(
-    platform=mesh.devices.flat[0].platform,
-    vocabulary=run.model.vocabulary or padded_size(tokenizer.size),
-  )
-  optimizer = make_optimizer(stage.optimizer, stage.steps)
-  schedule = make_schedule(stage.optimizer, stage.steps)
-  abstract_state = step_lib.abstract_state(model, optimizer, mesh)
-  abstract_batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh)
-  say(report.describe_model(model, stage.sequence_length))
-  say(report.describe_mesh(mesh))
-  say(report.describe_stage(stage))
+  plan = setup.make_plan(run, data.tokenizer)
+  _say(report.describe_model(plan.model, stage.sequence_length))
+  _say(report.describe_mesh(plan.mesh))
+  _say(report.describe_stage(stage))
 
   # ── restore ─────────────────────────────────────────────────────────────────
   keeper = Keeper(str(directory / 'checkpoints'), run.checkpoint)
   start = keeper.latest() or 0
   if start:
-    state, meta = keeper.restore(start, abstract_state)
+    state, meta = keeper.restore(start, plan.state)
     run_directory.check_data(meta, batches)
-    say(f'resumed at step {start:,} of {stage.steps:,}')
+    _say(f'resumed at step {start:,} of {stage.steps:,}')
   else:
-    state = step_lib.init_state(model, optimizer, mesh, run.seed_init)
+    state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
+  # An evaluation that a stop or a kill prevented; decided before the records are cut back to `start`.
+  evaluate_first = run_directory.first_decides(
+    lambda: start == 0 or start not in read_records(directory)
+  )
+  log = metrics.Metrics(
+    run.directory, writer=main_process, resume_step=start, wandb_project=run.wandb_project
+  )
   if main_process:
-    run_directory.record_start(run, directory, mesh, start)
-  log = metrics.Metrics(run.directory, writer=main_process, resume_step=start)
+    record = run_directory.record_start(run, directory, plan.mesh, start, batches)
+    _say(report.describe_start(record))
+    if start == 0 and (doses := dose_metrics(record['dose'])):
+      log.write(0, doses)
 
   # ── compile ─────────────────────────────────────────────────────────────────
   began = time.perf_counter()
-  train_step = step_lib.compile_step(
-    step_lib.make_train_step(
-      model, optimizer, schedule, mesh, loss_config=run.loss, n_sources=len(sources)
-    ),
-    abstract_state,
-    abstract_batch,
-  )
   evaluate = Evaluator(
-    run, stage, model=model, mesh=mesh, params=abstract_state.params, data=data,
-    tokenizer=tokenizer, start=start, writer=main_process,
+    run, stage, model=plan.model, mesh=plan.mesh, params=plan.state.params, data=data.resolution,
+    tokenizer=data.tokenizer, start=start, writer=main_process,
   )  # fmt: skip
-  say(f'compiled in {time.perf_counter() - began:.1f} s')
+  train_step = plan.compile_step(run, len(data.blocks))
+  _say(f'compiled in {time.perf_counter() - began:.1f} s')
 
   # ── loop ────────────────────────────────────────────────────────────────────
   logger = metrics.Logger(
@@ -131,19 +126,21 @@ def train(run: Run) -> int:
     steps=stage.steps,
     tokens_per_step=stage.tokens_per_step,
     start=start,
+    flops_per_token=flops_per_token(plan.model, stage.sequence_length),
+    peak_flops=metrics.peak_flops(plan.mesh.devices.flat),
     flatten=functools.partial(by_source, mixture.names),
   )
   with (
     Stop() as stop,
-    Loader(batches, mesh_lib.batch_sharding(mesh), start=start, stop=stage.steps,
+    Loader(batches, mesh_lib.batch_sharding(plan.mesh), start=start, stop=stage.steps,
            workers=run.data.workers, prefetch=run.data.prefetch) as loader,
     jax.transfer_guard('disallow'),
   ):  # fmt: skip
     step, stopped = start, False
-    if evaluate.due(step) and step not in run_directory.evaluations(directory):
+    if evaluate.due(step) and evaluate_first:
       scores = evaluate(step, state.params, log, stop.requested)
       stopped = scores is None
-      say(report.describe_scores_line(step, scores))
+      _say(report.describe_scores_line(step, scores))
     while step < stage.steps and not stopped:
       state, values = train_step(state, loader[step])
       step += 1
@@ -153,23 +150,38 @@ def train(run: Run) -> int:
         check_skipped(logger.flush(), run)
         scores = evaluate(step, state.params, log, stop.requested)
         stopped = scores is None
-        say(report.describe_scores_line(step, scores))
+        _say(report.describe_scores_line(step, scores))
         logger.restart_clock()
       if keeper.due(step) or stopped or step == stage.steps:
         check_skipped(logger.flush(), run)
-        keeper.save(step, state, checkpoint_meta(run, step, batches))
+        keeper.save(step, state, checkpoint_meta(run, step, batches, logger.last))
     logger.close()
     log.close()
     keeper.close()
 
   # ── end ─────────────────────────────────────────────────────────────────────
-  if stopped:
-    saved = f'saved in {directory}' if step > start else 'nothing new to save'
-    say(f'{stop.signal_name}: stopped after step {step:,} of {stage.steps:,}, {saved}. '
-        'The same command goes on from there.')  # fmt: skip
-    return 128 + getattr(signal, stop.signal_name)
-  say(run_directory.finished(run, directory))
-  return 0
+  if not stopped:
+    return 0
+  saved = f'saved in {directory}' if step > start else 'nothing new to save'
+  _say(f'{stop.signal_name}: stopped after step {step:,} of {stage.steps:,}, {saved}. '
+       'The same command goes on from there.')  # fmt: skip
+  return 128 + getattr(signal, stop.signal_name)
+
+
+def _say(line: str) -> None:
+  """Prints, on process 0, above the progress bar."""
+  if jax.process_index() == 0:
+    tqdm.tqdm.write(line)
+
+
+def dose_metrics(doses: dict[str, dict[str, Any]]) -> dict[str, int]:
+  """The counts of each rewritten source's LINK dose, by name; constants of a run."""
+  return {
+    f'dose/{source}/{name}': count
+    for source, dose in doses.items()
+    for name, count in dose.items()
+    if isinstance(count, int)
+  }
 
 
 def by_source(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
@@ -192,12 +204,19 @@ def host_metrics(step: int, batches: Batches, loader: Loader) -> dict[str, float
   return values
 
 
-def checkpoint_meta(run: Run, step: int, batches: Batches) -> dict[str, Any]:
-  """What lies beside the state in a checkpoint: where it is in the data, and how it was made."""
+def checkpoint_meta(
+  run: Run, step: int, batches: Batches, values: dict[str, Any]
+) -> dict[str, Any]:
+  """What lies beside the state in a checkpoint: where it is in the data, and how it was made.
+
+  `values` are the metrics of `step`; a run that is stopped before its first step has none.
+  """
   counts = batches.mixture.counts(step * batches.batch).tolist()
   return {
     'step': step,
     'stage': 0,
+    'skipped': int(values.get('skipped', 0)),
+    'skipped_in_a_row': int(values.get('skipped_in_a_row', 0)),
     'batches': batches.fingerprint,
     'caches': {w.blocks.name: w.blocks.fingerprint for w in batches.windows},
     'tokens': {n: c * batches.length for n, c in zip(batches.mixture.names, counts, strict=True)},
@@ -211,38 +230,54 @@ def checkpoint_meta(run: Run, step: int, batches: Batches) -> dict[str, Any]:
 
 def check_skipped(values: dict[str, Any] | None, run: Run) -> None:
   """Raises SkippedTooMuch where the last fetched metrics say so."""
-  if values is not None and values['skipped_in_a_row'] >= run.max_skipped:
+  steps = run.stages[0].steps  # all of a run that is shorter than `max_skipped` is too many, too
+  if values is not None and values['skipped_in_a_row'] >= min(run.max_skipped, steps):
     raise SkippedTooMuch(
       f'{int(values["skipped_in_a_row"])} updates in a row had a loss or gradient that is not finite '
-      f'(Run.max_skipped is {run.max_skipped}). The last checkpoint in {run.directory} is from before; '
-      'a lower learning rate or OptimizerConfig.clip_norm may help.'
+      f'(Run.max_skipped is {run.max_skipped}, and the run has {steps} steps). What was saved last in '
+      f'{run.directory} is from before; a lower learning rate or OptimizerConfig.clip_norm may help.'
     )
 
 
 def main(args: argparse.Namespace) -> int:
   """Runs the command and returns its exit code; a person's mistakes are printed without traceback."""
+  run = None
   try:
-    run = config.parse(Run, args.gin_file, args.gin_bindings)
-    if args.distributed or args.coordinator_address:
-      jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
-    if run.compile_cache:
-      compile_cache.enable()
-    if args.dry_run or not dry_run.devices_fit(run):
-      return dry_run.report(run, args.gin_file)
-    return train(run)
-  except KeyboardInterrupt:
-    print('interrupted; the same command goes on from the last checkpoint.', file=sys.stderr)
-    return 130
+    with terminable():
+      run = config.parse(Run, args.gin_file, args.gin_bindings)
+      if args.distributed or args.coordinator_address:
+        jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
+      if run.compile_cache:
+        compile_cache.enable()
+      if args.dry_run or dry_run.misfit(run):
+        return dry_run.report(run, args.gin_file)
+      return train(run)
+  except (KeyboardInterrupt, Terminated) as ended:
+    name, code = ('SIGTERM', 143) if isinstance(ended, Terminated) else ('SIGINT', 130)
+    print(f'{name}: ended at once; {_where_it_goes_on(run)}', file=sys.stderr)
+    return code
   except (
     ValueError,
     TypeError,
     SyntaxError,
     FileNotFoundError,
+    ModuleNotFoundError,
     CheckpointError,
     SkippedTooMuch,
   ) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
+  except OSError as error:  # a full disk, a folder that is not ours
+    print(f'error: {error}; {_where_it_goes_on(run)}', file=sys.stderr)
+    return 1
+
+
+def _where_it_goes_on(run: Run | None) -> str:
+  last = None if run is None else run_directory.last_checkpoint(pathlib.Path(run.directory))
+  if last is None:
+    where = '' if run is None else f' in {run.directory}'
+    return f'nothing has been saved{where}, and the same command begins anew.'
+  return f'the last checkpoint in {run.directory} is of step {last:,}, and the same command goes on there.'
 
 
 if __name__ == '__main__':

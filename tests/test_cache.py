@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxlink import cache
+from jaxlink.data import register, resolve
 from jaxlink.data.blocks import Blocks
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,8 @@ from jaxlink.data.register import register_corpus, register_language, register_m
 register_corpus('cmd_en', {{'train': 'en.txt'}}, language='en', tokenizer={str(TOKENIZER)!r})
 register_corpus('cmd_other', {{'train': 'en.txt'}}, language='en', tokenizer='other.model')
 register_corpus('cmd_bad', {{'train': 'bad.jsonl'}}, language='en', tokenizer={str(TOKENIZER)!r})
+register_corpus('cmd_skip', {{'train': 'skip.jsonl'}}, language='en', tokenizer={str(TOKENIZER)!r},
+                on_bad='skip')
 register_corpus('cmd_lost', {{'train': 'lost.txt'}}, language='en', tokenizer={str(TOKENIZER)!r})
 register_language(
   'cmd_tr', {{'train': 'tr.txt', 'validation': 'tr.txt'}}, language='tr',
@@ -36,6 +39,7 @@ def folder(tmp_path_factory):
   (folder / 'en.txt').write_text('A stitch in time saves nine.\n\nThe early bird catches the worm.')
   (folder / 'tr.txt').write_text('Damlaya damlaya göl olur.\n\nSakla samanı, gelir zamanı.')
   (folder / 'bad.jsonl').write_text('{"text": "good"}\n{"text": \n')
+  (folder / 'skip.jsonl').write_text('{"text": "good"}\n{"text": \n{"text": ""}\nnot JSON')
   return folder
 
 
@@ -127,6 +131,7 @@ def request(**stage):
     ({'policy': {'task': 'cmd_em'}}, ["Stage.link: 'cmd_em' is not in the mixture", "'cmd_en'"]),
     ({'policy': {'task': 'cmd_tr'}}, ["'cmd_tr' is text in 'tr', the language of the lexicon"]),
     ({'policy': {'task': 'cmd_tr', 'lexicon': str(LEXICON), 'language': 'tr-TR'}}, ["text in 'tr'"]),
+    ({'policy': {'task': 'cmd_tr', 'lexicon': str(LEXICON), 'language': 'tur'}}, ["text in 'tr'"]),
     ({'policy': {'lexicon': 'cmd_tt'}}, ["no registered lexicon 'cmd_tt'", "Nearest: 'cmd_tr'"]),
     ({'policy': {'language': 'de'}}, ["LinkPolicy.language is 'de'", "registered for 'tr'"]),
     ({'policy': {'word_ratio': 1.3}}, ['LinkPolicy.word_ratio is 1.3']),
@@ -138,6 +143,75 @@ def test_a_mistake_in_a_recipe_is_one_line_that_names_it(fails, stage, messages)
   error = fails(['--request', '-'], request(**stage))
   for message in messages:
     assert message in error
+
+
+def test_an_evaluation_split_that_no_task_has_is_an_error(fails):
+  error = fails(['--request', '-'], {**request(), 'evaluation_split': 'validaton'})
+  assert "EvaluationConfig.split is 'validaton': no task of the stages has it." in error
+  assert "Nearest: 'validation'" in error
+  assert 'Splits: train, validation' in error
+
+
+def test_no_evaluation_split_asks_for_no_evaluation(folder, monkeypatch, forget_command_tasks):
+  monkeypatch.chdir(folder)
+  asked = {**request(), 'evaluation_split': ''}
+  cache.answer(asked, 'cache', processes=1)
+  assert resolve.read(resolve.kept_path(asked, 'cache'), 'cache').evaluations == ()
+
+
+def test_bad_lines_and_empty_documents_are_told_when_a_cache_is_built_and_when_it_is_opened(
+  folder, monkeypatch, forget_command_tasks, capsys
+):
+  monkeypatch.chdir(folder)
+  asked = {**request(mixture='cmd_skip'), 'evaluation_split': ''}
+  for _ in range(2):
+    cache.answer(asked, 'cache', processes=1)
+    assert capsys.readouterr().out == (
+      'data: cmd_skip:train: 2 bad lines and 1 empty documents left out\n'
+    )
+  cache.answer({**request(), 'evaluation_split': ''}, 'cache', processes=1)
+  assert capsys.readouterr().out == ''
+
+
+def test_rates_of_mixtures_inside_mixtures_are_exact(forget_command_tasks):
+  import seqio
+
+  for task in 'abc':
+    register.register_corpus(f'cmd_{task}', {'train': 'x.txt'}, language='en', tokenizer='t.model')
+  register.register_mixture('cmd_inner', {'cmd_a': 1, 'cmd_b': 2})
+  register.register_mixture('cmd_outer', {'cmd_inner': '1/7', 'cmd_c': '5/7', 'cmd_a': '1/7'})
+  seqio.MixtureRegistry.add('cmd_floats', [('cmd_inner', 0.1), ('cmd_c', lambda task: 0.9)])
+
+  def rates(mixture, **given):
+    return cache._rates({'mixture': mixture, 'rates': given})
+
+  assert rates('cmd_inner') == {'cmd_a': '1', 'cmd_b': '2'}
+  assert rates('cmd_outer') == {'cmd_a': '4/21', 'cmd_b': '2/21', 'cmd_c': '5/7'}
+  assert rates('cmd_floats') == {'cmd_a': '1/30', 'cmd_b': '1/15', 'cmd_c': '9/10'}
+  assert rates('cmd_inner', cmd_a='1/3', cmd_b=0.5) == {'cmd_a': '1/3', 'cmd_b': '1/2'}
+
+
+def test_a_request_ends_with_the_process_that_made_it():
+  child = 'import sys, time; from jaxlink import cache; cache._end_with(int(sys.argv[1])); '
+  child += 'print("up", flush=True); time.sleep(100)'
+  parent = 'import os, subprocess, sys; '
+  parent += 'subprocess.run([sys.executable, "-c", sys.argv[1], str(os.getpid())])'
+  process = subprocess.Popen(
+    [sys.executable, '-c', parent, child], stdout=subprocess.PIPE, text=True, cwd=ROOT
+  )
+  assert process.stdout.readline() == 'up\n'
+  process.kill()
+  # The child holds the other end of the pipe: this ends when it does.
+  assert process.communicate(timeout=30)[0] == ''
+
+
+def test_tensorflow_is_kept_off_the_accelerators(monkeypatch):
+  import tensorflow as tf
+
+  hidden = []
+  monkeypatch.setattr(tf.config, 'set_visible_devices', lambda *args: hidden.append(args))
+  cache._import_tensorflow()
+  assert hidden == [([], 'GPU')]
 
 
 def test_tasks_with_different_tokenizers_do_not_mix(fails, folder):

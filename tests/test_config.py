@@ -230,6 +230,32 @@ def test_includes_resolve_from_here_from_the_file_and_from_its_parents(tmp_path,
     assert config.parse(Course, [str(recipe)]).seed == 5
 
 
+def test_an_include_beside_the_recipe_wins_over_one_in_the_working_directory(tmp_path, monkeypatch):
+  here, there = tmp_path / 'here', tmp_path / 'there'
+  for folder, seed in ((here, 1), (there, 2)):
+    (folder / 'model').mkdir(parents=True)
+    (folder / 'model' / 'small.gin').write_text(f'Course.seed = {seed}\n')
+  (there / 'runs').mkdir()
+  recipe = there / 'runs' / 'recipe.gin'
+  recipe.write_text('\n'.join(["include 'model/small.gin'", *TWO]))
+  monkeypatch.chdir(here)
+  assert config.parse(Course, [str(recipe)]).seed == 2
+
+
+@pytest.mark.parametrize(
+  'binding', ['Course.seed = [1, 2', "Course.seed = {'a': (1", 'Course.seed = (1']
+)
+def test_an_open_bracket_is_named_with_its_binding(binding):
+  with pytest.raises(SyntaxError, match='not closed') as caught:
+    config.parse(Course, [], [*TWO, binding])
+  assert binding.split('=')[1].strip()[:4] in str(caught.value)
+
+
+def test_a_module_that_a_recipe_imports_and_is_not_there_is_named():
+  with pytest.raises(ModuleNotFoundError, match='no_such_module'):
+    course('import no_such_module')
+
+
 def test_an_include_of_itself_is_refused(tmp_path):
   recipe = tmp_path / 'recipe.gin'
   recipe.write_text("include 'recipe.gin'\n")

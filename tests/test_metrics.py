@@ -214,6 +214,26 @@ def test_tokens_per_second_leaves_out_the_first_step_and_pauses(tmp_path, monkey
   assert [line.get('data_seconds') for line in lines(tmp_path)] == [0.25] * 3 + [None] * 2
 
 
+def test_mfu_is_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, monkeypatch):
+  set_clock(monkeypatch, iter([0.0, 0.5]))
+  devices = [types.SimpleNamespace(device_kind='TPU v5p')] * 4
+  log = logger(tmp_path, flops_per_token=459e10, peak_flops=metrics.peak_flops(devices))
+  log.log(1, {'loss': jnp.float32(1)})
+  log.log(2, {'loss': jnp.float32(1)})
+  log.close()
+  assert [line.get('mfu') for line in lines(tmp_path)] == [None, 0.5]  # 200 tokens/s
+
+
+def test_without_a_known_peak_there_is_no_mfu(tmp_path, monkeypatch):
+  set_clock(monkeypatch, iter([0.0, 0.5]))
+  assert metrics.peak_flops(jax.devices()) is None
+  log = logger(tmp_path, flops_per_token=1e9, peak_flops=None)
+  log.log(1, {'loss': jnp.float32(1)})
+  log.log(2, {'loss': jnp.float32(1)})
+  log.close()
+  assert ['mfu' in line for line in lines(tmp_path)] == [False, False]
+
+
 def test_without_a_terminal_there_are_occasional_plain_lines(tmp_path, monkeypatch):
   clock = iter(range(0, 40, 4))
   set_clock(monkeypatch, clock)

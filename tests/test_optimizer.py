@@ -91,6 +91,9 @@ def test_norms_do_not_decay_and_embeddings_do():
     ({'warmup_share': 1.5}, 'warmup_share is 1.5: a share, 0 to 1'),
     ({'b2': 1.0}, 'b2 is 1.0: 0 or more, below 1'),
     ({'schedule': 'wsd', 'warmup_share': 0.5, 'decay_share': 0.6}, 'no room for both'),
+    ({'decay_share': 0.3}, "decay_share is 0.3, and schedule 'cosine' has no use for it: .*'wsd'"),
+    ({'schedule': 'constant', 'decay_share': 0.3}, "decay_share is 0.3, and schedule 'constant'"),
+    ({'schedule': 'constant', 'final_share': 0.0}, "final_share is 0.0, and schedule 'constant'"),
   ],
 )
 def test_a_setting_out_of_range_raises(settings, message):

@@ -3,17 +3,22 @@
 The table must name every field of every configurable, so a new field without an effect fails here.
 """
 
+import ast
 import dataclasses
+import pathlib
+import tempfile
+import types
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxlink import mesh as mesh_lib
 from jaxlink import report
 from jaxlink import step as step_lib
-from jaxlink.checkpoint import CheckpointConfig
+from jaxlink.checkpoint import CheckpointConfig, Keeper
 from jaxlink.data import resolve
 from jaxlink.evaluation import in_loop
 from jaxlink.link.substitute import LinkPolicy
@@ -99,10 +104,38 @@ def _due(config: EvaluationConfig) -> list[int]:
   return [step for step in range(STAGE.steps + 1) if evaluator.due(step)]
 
 
-def _tested_by(test: str) -> Callable[[Any], str]:
-  """For what only a whole run can show: the test that shows it."""
-  return lambda config: f'{test} {config}'
+@dataclasses.dataclass(frozen=True)
+class _TestedBy:
+  """For what only a whole run can show: the test that shows it, as 'path::function' from tests/."""
 
+  test: str
+
+  def source(self) -> str:
+    """Of that test."""
+    path, name = self.test.split('::')
+    text = (pathlib.Path(__file__).parent / path).read_text(encoding='utf-8')
+    for node in ast.parse(text).body:
+      if isinstance(node, ast.FunctionDef) and node.name == name:
+        return ast.get_source_segment(text, node)
+    raise AssertionError(f'there is no test {self.test}')
+
+
+def _saves(config: CheckpointConfig) -> Any:
+  """Which steps are due, which are kept after four saves, and how long Orbax would wait."""
+  with tempfile.TemporaryDirectory() as folder:
+    keeper = Keeper(folder, config)
+    for step in (4_000, 5_000, 6_000, 7_000):
+      keeper.save(step, {'w': jnp.zeros(2)}, {})
+    keeper.close()
+    kept = sorted(path.name for path in pathlib.Path(folder).iterdir())
+    waits = keeper._manager._options.async_options.timeout_secs
+    return [step for step in range(2001) if keeper.due(step)], kept, waits
+
+
+_PASSED_ON = _TestedBy('test_settings.py::test_train_passes_settings_on')
+_EVALUATED = _TestedBy(
+  'evaluation/test_in_loop.py::test_settings_of_lines_and_batches_do_what_they_say'
+)
 
 # Field: (another value, what sees it). Where the second is left out, the class's own below sees it.
 TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
@@ -134,31 +167,29 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
   }),
   DataConfig: (DataConfig(), lambda c: resolve.make_request(_with('data')(c)), {
     'cache_dir': ('x', lambda c: resolve.kept_path({}, c.cache_dir)), 'shards': 16, 'block': 512,
-    'build_processes': (2, _tested_by('test_train_passes_data_settings_on')),
-    'workers': (1, _tested_by('test_train_passes_data_settings_on')),
-    'prefetch': (2, _tested_by('test_train_passes_data_settings_on')),
+    'build_processes': (2, _PASSED_ON), 'workers': (1, _PASSED_ON), 'prefetch': (2, _PASSED_ON),
   }),
   EvaluationConfig: (EvaluationConfig(), _due, {
     'every_tokens': 1024,
     'split': ('test', lambda c: resolve.make_request(_with('evaluation')(c))),
-    'batch': (16, _tested_by('tests/evaluation/test_in_loop.py')),
-    'prompts': (('a',), _tested_by('tests/evaluation/test_in_loop.py')),
-    'generate_tokens': (4, _tested_by('tests/evaluation/test_in_loop.py')),
-    'temperature': (0.0, _tested_by('tests/evaluation/test_in_loop.py')),
+    'batch': (16, _EVALUATED), 'prompts': (('a',), _EVALUATED), 'generate_tokens': (4, _EVALUATED),
+    'temperature': (0.0, _EVALUATED),
   }),
-  CheckpointConfig: (CheckpointConfig(), _tested_by('tests/test_checkpoint.py'), {
+  CheckpointConfig: (CheckpointConfig(), _saves, {
     'every_steps': 10, 'keep': 3, 'keep_every': 5_000, 'timeout_seconds': 9,
   }),
   Run: (RUN, lambda r: resolve.make_request(r), {
-    'directory': ('e', _tested_by('tests/test_train.py')), 'modules': ('b',),
+    'directory': ('e', _TestedBy('test_train.py::test_a_second_run_in_one_directory_is_refused')), 'modules': ('b',),
     'stages': (dataclasses.replace(STAGE, mixture='o'),),
     'model': (dataclasses.replace(MODEL, layers=2), _step), 'loss': (LossConfig(z_loss=1e-2), _step),
     'mesh': (MeshConfig(fsdp=8), _step), 'data': DataConfig(shards=3),
-    'checkpoint': (CheckpointConfig(keep=9), _tested_by('tests/test_checkpoint.py')),
+    'checkpoint': (CheckpointConfig(keep=9), lambda r: _saves(r.checkpoint)),
     'evaluation': EvaluationConfig(split='test'), 'seed_init': (1, _init),
-    'seed_order': (1, _tested_by('test_other_data_than_a_checkpoint_was_made_with_is_refused')),
-    'seed_link': 1, 'max_skipped': (3, _tested_by('test_updates_that_are_not_finite_are_skipped')),
-    'compile_cache': (False, _tested_by('tests/test_compile_cache.py')),
+    'seed_order': (1, _TestedBy('test_train.py::test_other_data_than_a_checkpoint_was_made_with_is_refused')),
+    'seed_link': 1, 'max_skipped': (3, _TestedBy(
+      'test_train.py::test_updates_that_are_not_finite_are_skipped_and_end_the_run_after_a_while')),
+    'compile_cache': (False, _TestedBy('test_train.py::test_main_keeps_compiled_steps_if_asked')),
+    'wandb_project': ('turkish', _PASSED_ON),
   }),
 }  # fmt: skip
 
@@ -174,14 +205,21 @@ def test_the_table_names_every_field(cls):
 def test_another_value_is_seen(cls, field):
   config, observe, fields = TABLE[cls]
   value = fields[field]
-  if isinstance(value, tuple) and len(value) == 2 and callable(value[1]):
+  if (
+    isinstance(value, tuple)
+    and len(value) == 2
+    and (callable(value[1]) or isinstance(value[1], _TestedBy))
+  ):
     value, observe = value
   assert getattr(config, field) != value
+  if isinstance(observe, _TestedBy):
+    assert f'{cls.__name__}.{field}' in observe.source()
+    return
   assert observe(dataclasses.replace(config, **{field: value})) != observe(config)
 
 
-def test_train_passes_data_settings_on(trained, tmp_path, monkeypatch):
-  from jaxlink import config, train
+def test_train_passes_settings_on(trained, tmp_path, monkeypatch):
+  from jaxlink import config, metrics, train
 
   project, _ = trained
   seen = {}
@@ -193,15 +231,42 @@ def test_train_passes_data_settings_on(trained, tmp_path, monkeypatch):
     seen.update(settings)
     raise Seen
 
+  def sink(*_, wandb_project, **__):
+    seen.update(wandb_project=wandb_project)
+    return metrics.Metrics(str(tmp_path), writer=False)
+
   monkeypatch.setattr(train, 'Loader', loader)
+  monkeypatch.setattr(train, 'metrics', types.SimpleNamespace(
+    Metrics=sink, Logger=metrics.Logger, peak_flops=metrics.peak_flops))  # fmt: skip
   real = resolve.resolve
   monkeypatch.setattr(
     resolve, 'resolve', lambda *a, processes: seen.update(processes=processes) or real(*a)
   )
   run = config.parse(Run, [project.recipe], [
     f"Run.directory = '{tmp_path}'", 'DataConfig.workers = 3', 'DataConfig.prefetch = 7',
-    'DataConfig.build_processes = 5',
+    'DataConfig.build_processes = 5', "Run.wandb_project = 'turkish'",
   ])  # fmt: skip
   with pytest.raises(Seen):
     train.train(run)
   assert (seen['workers'], seen['prefetch'], seen['processes']) == (3, 7, 5)
+  assert seen['wandb_project'] == 'turkish'
+
+
+def test_a_test_that_is_not_there_is_no_witness():
+  with pytest.raises(AssertionError, match='there is no test'):
+    _TestedBy('test_settings.py::test_of_nothing').source()
+
+
+@pytest.mark.parametrize('seed', ['seed_init', 'seed_order', 'seed_link'])
+def test_a_seed_is_32_bits(seed):
+  for value in (-1, 2**32):
+    with pytest.raises(ValueError, match=rf'Run\.{seed} is {value}: it is 0 or more, below'):
+      _with(seed)(value)
+  assert getattr(_with(seed)(2**32 - 1), seed) == 2**32 - 1
+
+
+def test_an_address_is_no_folder():
+  with pytest.raises(ValueError, match=r"Run\.directory is 'gs://bucket/run': .*Mount"):
+    _with('directory')('gs://bucket/run')
+  with pytest.raises(ValueError, match=r"DataConfig\.cache_dir is 's3://bucket/cache': .*Mount"):
+    DataConfig(cache_dir='s3://bucket/cache')

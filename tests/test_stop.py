@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from jaxlink.stop import Stop
+from jaxlink.stop import Stop, Terminated, terminable
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
@@ -22,6 +22,17 @@ def test_a_signal_is_a_request_with_its_name(name, capsys):
     assert stop.requested()
     assert stop.signal_name == name
   assert f'{name}: stopping after a checkpoint.' in capsys.readouterr().err
+
+
+def test_outside_of_a_stop_sigterm_ends_at_once_and_inside_of_it_is_a_request():
+  before = signal.getsignal(signal.SIGTERM)
+  with terminable():
+    with Stop() as stop:
+      signal.raise_signal(signal.SIGTERM)
+      assert stop.requested()
+    with pytest.raises(Terminated):
+      signal.raise_signal(signal.SIGTERM)
+  assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_second_ctrl_c_stops_at_once():

@@ -1,7 +1,11 @@
 """The training command, from the recipe to the summary, on real text."""
 
+import argparse
+import errno
 import json
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,10 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import config, metrics, train
+from jaxlink import config, metrics, run_directory, train
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import Keeper
+from jaxlink.evaluation import in_loop
 from jaxlink.mesh import MeshConfig
 from jaxlink.optimizer import make_optimizer
 from jaxlink.stage import Run
@@ -33,7 +38,7 @@ def _losses(directory: pathlib.Path) -> list[float]:
 def test_a_run_says_what_it_reads_what_it_replaced_and_what_came_out(trained):
   project, output = trained
   for part in ('tiny_tr', 'repetitions', 'LINK on tiny_en', 'documents rewritten', 'before:', 'after:',
-               'bits per byte before', 'xz -9e alone', 'generated: Türkiye', 'checkpoint:', 'next:'):  # fmt: skip
+               'start: git', 'bits per byte before', 'xz -9e alone', 'generated: Türkiye', 'checkpoint:', 'next:'):  # fmt: skip
     assert part in output
   lines = [
     json.loads(line) for line in (project.folder / 'run/metrics.jsonl').read_text().splitlines()
@@ -47,6 +52,11 @@ def test_a_run_says_what_it_reads_what_it_replaced_and_what_came_out(trained):
   assert evaluated == [0, 10, 20]
   start = json.loads((project.folder / 'run/starts.jsonl').read_text())
   assert start['versions']['jax'] == jax.__version__
+  dose = start['dose']['tiny_en']
+  assert 0 < dose['replaced'] < dose['eligible'] < dose['words']
+  assert 'tiny_tr' not in start['dose']
+  assert lines[0]['step'] == 0
+  assert lines[0]['dose/tiny_en/replaced'] == dose['replaced']
   assert (
     json.loads((project.folder / 'run/config.json').read_text())['stages'][0]['tokens'] == 10_240
   )
@@ -108,15 +118,24 @@ def test_the_loop_fetches_once_a_step_and_compiles_nothing(trained, tmp_path, mo
   monkeypatch.setattr(
     metrics.Logger, 'log', lambda self, *a: compiled_at.append(len(events)) or log(self, *a)
   )
+  evaluate = in_loop.Evaluator.__call__
+
+  def evaluation(self, *args):
+    before = len(events)
+    scores = evaluate(self, *args)
+    assert len(events) == before  # scoring and generating were compiled before
+    return scores
+
+  monkeypatch.setattr(in_loop.Evaluator, '__call__', evaluation)
   compiles = []
   compile_step = step_lib.compile_step
   monkeypatch.setattr(step_lib, 'compile_step', lambda *a: compiles.append(a) or compile_step(*a))
-  run = _run(project, tmp_path / 'run', 'EvaluationConfig.every_tokens = 0', 'EvaluationConfig.prompts = ()',
+  run = _run(project, tmp_path / 'run', 'EvaluationConfig.every_tokens = 0',
              'CheckpointConfig.every_steps = 1000', 'Run.compile_cache = False')  # fmt: skip
   calls = metrics.fetch.calls
   assert train.train(run) == 0
-  texts, evaluations = 2, 2
-  assert metrics.fetch.calls - calls == STEPS + texts * evaluations
+  texts, lines, evaluations = 2, 1, 2
+  assert metrics.fetch.calls - calls == STEPS + (texts + lines) * evaluations
   assert len(compiles) == 1
   assert len(compiled_at) == STEPS
   assert compiled_at[0] == compiled_at[-1]  # from the first step to the last
@@ -152,6 +171,109 @@ def test_updates_that_are_not_finite_are_skipped_and_end_the_run_after_a_while(t
     train.train(run)
 
 
+def test_a_run_of_which_no_update_was_finite_is_not_complete(trained, tmp_path):
+  project, _ = trained
+  run = _run(project, tmp_path / 'run', 'Run.max_skipped = 100', 'Run.loss = @LossConfig()',
+             'LossConfig.z_loss = 1e38', 'CheckpointConfig.every_steps = 1000')  # fmt: skip
+  with pytest.raises(train.SkippedTooMuch, match='20 updates in a row'):
+    train.train(run)
+  assert run_directory.last_checkpoint(tmp_path / 'run') is None
+
+
+def test_skipped_updates_are_told_at_the_end_and_what_is_not_finite_is_null(
+  trained, tmp_path, monkeypatch, capsys
+):
+  # Norms keep the scores of even such parameters finite.
+  monkeypatch.setattr(in_loop.held_out, 'bits_per_byte', lambda *_: float('nan'))
+  project, _ = trained
+  run = _run(project, tmp_path / 'run', 'OptimizerConfig.learning_rate = 1e38', 'Run.max_skipped = 100',
+             'OptimizerConfig.warmup_share = 0.0')  # fmt: skip
+  assert train.train(run) == 0
+  output = capsys.readouterr().out
+  assert (
+    'skipped: 19 of 20 updates, whose loss or gradient was not finite, among them the last 19'
+    in output
+  )
+  assert 'not finite' in output.split('xz -9e alone')[1]
+
+  def refuse(constant):
+    raise AssertionError(f'{constant} is no JSON')
+
+  lines = (tmp_path / 'run/evaluations.jsonl').read_text().split('\n')[:-1]
+  last = [json.loads(line, parse_constant=refuse) for line in lines][-1]
+  assert last['bits_per_byte'] == {'tiny_en': None, 'tiny_tr': None}
+  assert set(last['nonfinite']) == {'tiny_en', 'tiny_tr'}
+
+
+def test_a_second_run_in_one_directory_is_refused(trained, tmp_path):
+  project, _ = trained
+  held = 'import pathlib, sys, jaxlink.run_directory as r\nwith r.claim(pathlib.Path(sys.argv[1])): print(flush=True), input()'
+  holder = subprocess.Popen([sys.executable, '-c', held, str(tmp_path / 'run')], text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+  try:
+    holder.stdout.readline()
+    run = config.parse(Run, [project.recipe], [f"Run.directory = '{tmp_path}/run'"])
+    with pytest.raises(ValueError, match=rf'{tmp_path}/run: process {holder.pid} .*Run\.directory'):
+      train.train(run)
+  finally:
+    holder.communicate('\n')
+  assert not (tmp_path / 'run/metrics.jsonl').exists()
+
+
+def _main(project, *bindings: str) -> int:
+  return train.main(argparse.Namespace(
+    gin_file=[project.recipe], gin_bindings=list(bindings), dry_run=False, distributed=False,
+    coordinator_address=None,
+  ))  # fmt: skip
+
+
+def test_a_full_disk_in_the_loop_is_one_line_with_the_last_good_step(
+  trained, tmp_path, monkeypatch, capsys
+):
+  write = metrics.Metrics.write
+
+  def full(self, step, values):
+    if step == 16:
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    write(self, step, values)
+
+  monkeypatch.setattr(metrics.Metrics, 'write', full)
+  assert _main(trained[0], f"Run.directory = '{tmp_path}'", 'Run.compile_cache = False') == 1
+  error = capsys.readouterr().err.splitlines()[-1]
+  assert error.startswith('error: [Errno 28] No space left on device; ')
+  assert re.search(rf'last checkpoint in {tmp_path} is of step (10|15)', error)
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line(trained, tmp_path, capsys):
+  (tmp_path / 'file').touch()
+  assert (
+    _main(trained[0], f"Run.directory = '{tmp_path}/file/run'", 'Run.compile_cache = False') == 1
+  )
+  assert f'nothing has been saved in {tmp_path}/file/run' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('asked', [True, False])
+def test_main_keeps_compiled_steps_if_asked(trained, tmp_path, monkeypatch, asked):
+  enabled = []
+  monkeypatch.setattr(train.compile_cache, 'enable', lambda: enabled.append(True))
+  monkeypatch.setattr(train, 'train', lambda run: 0)
+  assert _main(trained[0], f'Run.compile_cache = {asked}') == 0
+  assert bool(enabled) is asked
+
+
+def test_sigterm_while_the_data_is_prepared_ends_its_process_too_and_says_so(project, tmp_path):
+  process = project.start(tmp_path / 'run', f"DataConfig.cache_dir = '{tmp_path}/cache'")
+  try:
+    while not process.stdout.readline().startswith('data: preparing'):
+      assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)  # ends when no child holds the pipe any more
+  finally:
+    process.kill()
+  assert process.returncode == 143
+  assert 'SIGTERM: ended at once; nothing has been saved' in output
+
+
 @pytest.mark.parametrize(
   ('bindings', 'message'),
   [
@@ -160,7 +282,9 @@ def test_updates_that_are_not_finite_are_skipped_and_end_the_run_after_a_while(t
     (['Stage.token = 3'], r"token.*Nearest: 'tokens'"),
     (["Stage.tokens = '3'"], 'Stage.tokens'),
     (['anneal/Stage.tokens = 3'], 'anneal'),
-    (['DecoderConfig.vocabulary = 512'], '512'),
+    (['DecoderConfig.vocabulary = 512'], 'vocabulary is 512, and the tokenizer has 700 ids'),
+    (['EvaluationConfig.generate_tokens = 64'],
+     r'generate_tokens is 64, .*EvaluationConfig.prompts .*DecoderConfig.max_length allows 64'),
     (['Run.stages = []'], 'Run.stages is empty'),
     (["Run.stages = [@a/Stage(), @b/Stage()]"], 'one stage a run'),
     (["DecoderConfig.remat = 'ful'"], "Nearest: 'full'"),
@@ -187,7 +311,7 @@ def test_a_recipe_for_a_pod_is_lowered_counted_and_its_lacks_are_named(tmp_path)
   )  # fmt: skip
   assert done.returncode == 1
   for part in ('parameters', 'fsdp 32', 'GiB on each device', 'lowered for tpu', 'missing:',
-               'the mesh has 32, this machine', 'python -m jaxlink.cache --gin_file='):  # fmt: skip
+               'its axes multiply to 32, and there are', 'python -m jaxlink.cache --gin_file='):  # fmt: skip
     assert part in done.stdout, done.stdout + done.stderr
 
 

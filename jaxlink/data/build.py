@@ -1,13 +1,15 @@
 """Builds a cache: a SeqIO task's documents, tokenised, marked, shuffled and cut into blocks.
 
   plan      the task (with LINK where asked) and everything its content depends on → a fingerprint
-  read      each reader runs the task on its part of the source and sorts documents by a hash of
-            their key into one file for each output shard
+  read      each reader runs the task on its part of the source, and writes its documents to one
+            file, sorted by output shard: a hash of their key decides
   write     each output shard gathers its documents, orders them by that hash, and writes its blocks
   commit    the manifest is written and the folder renamed to its final name
 
 The order is a function of the documents alone: readers, processes and restarts do not change a
-byte. The work lies in `<folder>.building`; parts already read or written are kept by a restart.
+byte. SeqIO draws the seeds of a random preprocessor by an example's place in its part, so a task
+with such a step is read in one part. The work lies in `<folder>.building`; parts already read or
+written are kept by a restart.
 
 Easy to get wrong: a cache that looks whole and is not. Nothing exists under the final name before
 the rename, and its name is its fingerprint, so another task's or an older cache is never opened.
@@ -25,6 +27,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -48,6 +51,12 @@ _SMALL = 32 << 20  # bytes on disk
 _PART = 64 << 20  # bytes on disk read into memory at a time by one reader
 _MOST_PARTS = 64  # for one file is read by all of its parts
 _TEMPORARY = 'tmp-'
+_SEED = 0  # of random SeqIO preprocessors
+_RANDOM_OPS = (
+  'RandomDataset', 'RandomUniform', 'RandomStandardNormal', 'RandomShuffle', 'RandomGamma',
+  'RandomPoisson', 'TruncatedNormal', 'ParameterizedTruncatedNormal', 'Multinomial',
+)  # fmt: skip
+_SAY_EVERY = 10  # seconds, where there is no terminal for a bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +143,7 @@ def plan(
     settings: of the layout.
 
   Raises:
-    ValueError: the split does not exist, or the task has no step that could be given LINK.
+    ValueError: the split does not exist, or the task does not tokenise by `tokenize_marked`.
   """
   found = seqio.TaskRegistry.get(task)
   if split not in found.source.splits:
@@ -145,12 +154,12 @@ def plan(
     raise ValueError(
       f"Task {task!r} has no feature 'targets'. Features: {', '.join(found.output_features)}."
     )
-  if link:
-    _tokenization(found)
+  _tokenization(found)
   ingredients = {
     'format': blocks_lib.FORMAT,
     'settings': dataclasses.asdict(settings),
     'split': split,
+    'seed': _SEED,
     'source': _describe_source(found.source, split, inputs),
     'vocabulary': _describe_vocabulary(found.output_features['targets'].vocabulary, inputs),
     'preprocessors': [fingerprint_lib.describe(p, inputs) for p in found.preprocessors],
@@ -195,18 +204,20 @@ def _build(plan: Plan, processes: int, progress: bool) -> None:
   os.makedirs(plan.work, exist_ok=True)
   task = plan.get_task()
   files = task.source.list_shards(plan.split)
-  size = sum(os.path.getsize(f) for f in files if os.path.isfile(f))
+  size = sum(fingerprint_lib.size(f) for f in files if _is_file(f))
   parts = len(files)
   if task.source.supports_arbitrary_sharding:
     # As many as the source's size asks for, not as there are cores: a restart may have others.
     parts = 1 if size < _SMALL else max(parts, min(_MOST_PARTS, -(-size // _PART)))
+  if _draws_by_place(task, plan.split):
+    parts = 1
   processes = processes or (1 if size < _SMALL else os.cpu_count() or 1)
   counts: collections.Counter[str] = collections.Counter()
   dose: np.ndarray | int = 0
   shards = []
   with _pool(min(processes, max(parts, plan.settings.shards))) as run:
     with _bar(plan, task, parts, progress) as report:
-      probability = _probability(plan)
+      probability, shortfall = _probability(plan)
       for event in run(_read_part, [(plan, probability, parts, part) for part in range(parts)]):
         report(event)
         if 'part' in event:
@@ -237,7 +248,7 @@ def _build(plan: Plan, processes: int, progress: bool) -> None:
     'bytes': counts['bytes'],
     'empty_documents': counts['empty'],
     'rejected_lines': counts['rejected'],
-    'dose': _dose(plan, dose, counts) if plan.link else None,
+    'dose': _dose(plan, dose, counts, probability, shortfall) if plan.link else None,
     'examples': _examples(plan, probability) if plan.link else [],
     'ingredients': plan.ingredients,
     'seconds': round(time.time() - started, 1),
@@ -261,9 +272,11 @@ def _commit(plan: Plan) -> None:
 
 # ── reading: documents of one part of the source, sorted by output shard ──────────────────────────
 
+_DOCUMENTS = 'documents.pickle'  # of a part: where each shard's documents begin, then the documents
+
 
 def _read_part(plan: Plan, probability: float | None, parts: int, part: int) -> Iterator[dict]:
-  """Reads one part into a folder with a file for each output shard; yields events for the bar."""
+  """Reads one part into a folder of its own; yields events for the bar."""
   folder = os.path.join(plan.work, f'{_TEMPORARY}part-{part:05d}-of-{parts:05d}')
   done = os.path.join(folder, 'counts.json')
   if not os.path.exists(done):
@@ -287,9 +300,14 @@ def _read_part(plan: Plan, probability: float | None, parts: int, part: int) -> 
         yield since
         since = dict.fromkeys(since, 0)
     yield since
-    for shard, documents in enumerate(shards):
-      with open(os.path.join(partial, f'{shard:05d}.pickle'), 'wb') as file:
+    with open(os.path.join(partial, _DOCUMENTS), 'wb') as file:
+      offsets = [0] * len(shards)
+      file.write(np.array(offsets, '<u8').tobytes())
+      for shard, documents in enumerate(shards):
+        offsets[shard] = file.tell()
         pickle.dump(documents, file)
+      file.seek(0)
+      file.write(np.array(offsets, '<u8').tobytes())
     _write_json(os.path.join(partial, 'counts.json'), {'part': counts, 'dose': dose.tolist()})
     os.rename(partial, folder)
   with open(done, encoding='utf-8') as file:
@@ -301,8 +319,9 @@ def _examples_of(
 ) -> Iterator[dict[str, np.ndarray]]:
   info = seqio.ShardInfo(index=part, num_shards=parts) if parts > 1 else None
   dataset = task.get_dataset(
-    sequence_length=None, split=plan.split, shuffle=False, shard_info=info, num_epochs=1
-  )
+    sequence_length=None, split=plan.split, shuffle=False, seed=_SEED, shard_info=info,
+    num_epochs=1,
+  )  # fmt: skip
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = 1
@@ -312,6 +331,24 @@ def _examples_of(
     # TensorFlow wraps what Python raised: '{{function}} BadDocument: …\nTraceback …'.
     message = error.message.partition('\nTraceback ')[0].rpartition('}} ')[2]
     raise ValueError(f'{plan.name}: {message}') from error
+
+
+def _draws_by_place(task: seqio.Task, split: str) -> bool:
+  """Tells whether a preprocessor draws by an example's place in the source (`num_seeds` of SeqIO).
+
+  Raises:
+    ValueError: one draws without a seed, so that its cache would differ each time.
+  """
+  dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, seed=_SEED)
+  graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
+  nodes = [graph.node, *(function.node_def for function in graph.library.function)]
+  drawing = {node.op for group in nodes for node in group if node.op.startswith(_RANDOM_OPS)}
+  if unseeded := [op for op in sorted(drawing) if not op.startswith('RandomDataset')]:
+    raise ValueError(
+      f'Task {task.name!r}: a preprocessor draws at random without a seed ({", ".join(unseeded)}). '
+      'Take `tf.random.stateless_*` with the seed that `seqio.map_over_dataset(num_seeds=1)` gives.'
+    )
+  return bool(drawing)
 
 
 def _encode(example: dict[str, np.ndarray]) -> tuple[blocks_lib.Encoded | None, dict[str, int]]:
@@ -340,7 +377,9 @@ def _write_shard(plan: Plan, parts: int, shard: int) -> Iterator[dict[str, Any]]
     documents: list[tuple[int, blocks_lib.Encoded]] = []
     for part in range(parts):
       folder = os.path.join(plan.work, f'{_TEMPORARY}part-{part:05d}-of-{parts:05d}')
-      with open(os.path.join(folder, f'{shard:05d}.pickle'), 'rb') as file:
+      with open(os.path.join(folder, _DOCUMENTS), 'rb') as file:
+        file.seek(8 * shard)
+        file.seek(int.from_bytes(file.read(8), 'little'))
         documents += pickle.load(file)
     # Equal hashes are equal documents, of which any may come first.
     documents.sort(key=lambda pair: pair[0])
@@ -375,7 +414,7 @@ def _linked(plan: Plan, probability: float | None) -> seqio.Task:
     source=plan.task,
     seed=plan.link.seed,
     probability=probability,
-    text_key=task.preprocessors[at].keywords['text_key'],
+    text_key=_text_key(task),
   )
   return seqio.Task(
     plan.task,
@@ -388,19 +427,26 @@ def _linked(plan: Plan, probability: float | None) -> seqio.Task:
 def _tokenization(task: seqio.Task) -> int:
   """Returns the index of the step that tokenises."""
   for at, step in enumerate(task.preprocessors):
-    if isinstance(step, functools.partial) and step.func is prep.tokenize_marked:
+    if getattr(step, 'func', step) is prep.tokenize_marked:
       return at
   raise ValueError(
-    f'Task {task.name!r} has no step `tokenize_marked`, before which LINK would go. '
-    'Tasks made by `register_corpus` have one.'
+    f'Task {task.name!r} has no step `tokenize_marked`, which a cache needs for its word marks and '
+    'LINK goes before. Tasks made by `register_corpus` have it; one of your own can take it in '
+    "place of `seqio.preprocessors.tokenize`, with a `ChunkedVocabulary` as vocabulary of 'targets'."
   )
+
+
+def _text_key(task: seqio.Task) -> str:
+  """Returns the feature that the task tokenises."""
+  step = task.preprocessors[_tokenization(task)]
+  return getattr(step, 'keywords', {}).get('text_key', 'text')
 
 
 def _texts(plan: Plan) -> Iterator[str]:
   """Yields the source's texts as LINK gets them: cleaned, not yet tokenised."""
   task = plan.get_task()
   at = _tokenization(task)
-  key = task.preprocessors[at].keywords['text_key']
+  key = _text_key(task)
   untokenized = seqio.Task(
     plan.task,
     source=task.source,
@@ -411,23 +457,34 @@ def _texts(plan: Plan) -> Iterator[str]:
     yield example[key].decode()
 
 
-def _probability(plan: Plan) -> float | None:
-  """Returns the probability that reaches a ratio of *all* words; it needs a count of the source."""
+def _probability(plan: Plan) -> tuple[float | None, float]:
+  """Returns the probability that reaches a ratio of *all* words, and by how much it falls short.
+
+  It needs a count of the source; None and 0 for the ratios that do not.
+  """
   if not plan.link or plan.link.policy.ratio_of != 'all':
-    return None
+    return None, 0.0
   policy = plan.link.policy
   words, stop = lexicon.Lexicon.load(policy.lexicon), prep.stop_words(policy)
   doses = (substitute.count(t, words, policy, stop_words=stop) for t in _texts(plan))
   dose = sum(doses, substitute.Dose())
-  return substitute.probability(policy, dose.words, dose.eligible)[0]
+  return substitute.probability(policy, dose.words, dose.eligible)
 
 
-def _dose(plan: Plan, dose: np.ndarray, counts: dict[str, int]) -> dict[str, Any]:
+def _dose(
+  plan: Plan,
+  dose: np.ndarray,
+  counts: dict[str, int],
+  probability: float | None,
+  shortfall: float,
+) -> dict[str, Any]:
   words = lexicon.Lexicon.load(plan.link.policy.lexicon)
   return {
     **dict(zip(prep.DOSE_FIELDS, dose.tolist(), strict=True)),
     'tokens_before': counts['tokens_before'],
     'tokens_after': counts['tokens'],
+    'probability': plan.link.policy.word_ratio if probability is None else probability,
+    'shortfall': shortfall,
     'policy': dataclasses.asdict(plan.link.policy),
     'seed': plan.link.seed,
     'lexicon': {
@@ -475,20 +532,28 @@ def _sentence(text: str, sites: Sequence[tuple[int, int, str, str]]) -> dict[str
 
 
 def _describe_source(source: seqio.DataSource, split: str, inputs: fingerprint_lib.Inputs) -> Any:
+  """Describes a split by its files' bytes; patterns are watched, so that a new file is noticed."""
   if isinstance(source, seqio.TfdsDataSource):
     loader = source.tfds_dataset
     names = [instruction.filename for instruction in loader.files(split)]
-    files = [inputs.sha256(f) for f in names if os.path.isfile(f)]
+    versions = os.path.dirname(os.path.dirname(names[0]))  # {data_dir}/{name}/{version}/{file}
+    inputs.watch(os.path.join(versions, '*', 'dataset_info.json'))
+    files = [inputs.sha256(f) for f in names if _is_file(f)]
     return ['tfds', loader.resolved_tfds_name(split), split, loader.size(split), files]
+  patterns = getattr(source, '_split_to_filepattern', {}).get(split, [])  # of SeqIO's file sources
   if isinstance(source, register.TextSource):
-    files = [inputs.sha256(f) for f in source.list_shards(split)]
+    patterns = source.patterns(split)
+  for pattern in [patterns] if isinstance(patterns, str | os.PathLike) else patterns:
+    inputs.watch(os.fspath(pattern))
+  files = [inputs.sha256(f) for f in source.list_shards(split) if _is_file(f)]
+  if isinstance(source, register.TextSource):
     return ['text', files, source.settings(), fingerprint_lib.describe(type(source), inputs)]
-  files = [f for f in source.list_shards(split) if os.path.isfile(f)]
-  return [
-    type(source).__qualname__,
-    [inputs.sha256(f) for f in files],
-    fingerprint_lib.describe(source, inputs),
-  ]
+  return [type(source).__qualname__, files, fingerprint_lib.describe(source, inputs)]
+
+
+def _is_file(name: str) -> bool:
+  """Tells files from what else SeqIO calls a shard, such as the name of a split."""
+  return fingerprint_lib.is_remote(name) or os.path.isfile(name)
 
 
 def _describe_vocabulary(vocabulary: seqio.Vocabulary, inputs: fingerprint_lib.Inputs) -> Any:
@@ -528,21 +593,31 @@ def _describe_link(link: Link, source: str, inputs: fingerprint_lib.Inputs) -> A
 def _lock(path: str) -> Iterator[None]:
   """Holds a lock that ends with its process, so that two runs do not build one cache together."""
   with open(path, 'w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(f'data: waiting for another run that builds {path.removesuffix(".lock")}', flush=True)
+      fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
 
 @contextlib.contextmanager
 def _bar(plan: Plan, task: seqio.Task, parts: int, progress: bool) -> Iterator[Any]:
-  """Yields a function that takes events; the total is estimated from the documents or parts done."""
+  """Yields a function that takes events; the total is estimated from the documents or parts done.
+
+  Without a terminal it is a line now and then instead of a bar.
+  """
   documents = _count_documents(task, plan.split) if progress and parts == 1 else None
   done = {'documents': 0, 'tokens': 0, 'parts': 0}
+  lines = progress and not sys.stderr.isatty()
   bar = tqdm.tqdm(
-    desc=f'caching {plan.name}', unit=' tokens', unit_scale=True, disable=None if progress else True
+    desc=f'caching {plan.name}', unit=' tokens', unit_scale=True, disable=lines or not progress
   )
+  started = said = time.monotonic()
   with bar:
 
     def report(event: dict[str, Any]) -> None:
+      nonlocal said
       if 'part' in event:
         done['parts'] += 1
       else:
@@ -552,6 +627,15 @@ def _bar(plan: Plan, task: seqio.Task, parts: int, progress: bool) -> Iterator[A
       share = done['documents'] / documents if documents else done['parts'] / parts
       if share:
         bar.total = max(bar.n, int(done['tokens'] / share))
+      now = time.monotonic()
+      if lines and now - said >= _SAY_EVERY:
+        said, passed = now, now - started
+        left = f', {max(0.0, passed / share - passed):,.0f} s left' if share else ''
+        print(
+          f'caching {plan.name}: {done["tokens"]:,} tokens, {done["tokens"] / passed:,.0f} a second'
+          f'{left}',
+          file=sys.stderr, flush=True,
+        )  # fmt: skip
 
     yield report
 
@@ -599,6 +683,7 @@ def _start_worker(events: Any) -> None:
   """Lets a worker report, and end with the process that builds, even if that one is killed."""
   global _events
   _events = events
+  tf.config.set_visible_devices([], 'GPU')
 
   def end_with_parent() -> None:
     multiprocessing.parent_process().join()

@@ -3,7 +3,8 @@
 `describe` turns any object into plain JSON that changes when its meaning does:
 
   functions    normalised source (no comments, no layout, no docstrings), defaults, closure, and,
-               recursively, what they use of other project code and of module constants
+               recursively, what they use of other project code and of module constants, imported
+               at the top of a module or in the function's body
   classes      the same for their methods and bases; instances: class and attributes
   libraries    module, name and the distribution's version, not their source
   files        a string that names an existing file counts as that file's bytes, so that a lexicon's
@@ -16,9 +17,12 @@ just as well.
 import ast
 import contextlib
 import dataclasses
+import dis
 import functools
 import hashlib
+import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import io
 import json
@@ -31,21 +35,26 @@ import tokenize
 import types
 from typing import Any
 
+import fsspec
 import numpy as np
+
+from jaxlink.data import sources
 
 _LIBRARIES = tuple(
   os.path.realpath(sysconfig.get_path(kind)) + os.sep for kind in ('stdlib', 'purelib', 'platlib')
 )
-
+_PROJECTS = ('jaxlink', 'tasks')  # never libraries, wherever they are installed
+_ENVIRONMENT = ('JAXLINK_DATA', 'TFDS_DATA_DIR')  # that say where data lies
 
 _PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, re.Pattern, np.ndarray)
 
 
 class Inputs:
-  """Files that something was made from, each with its size, time of change and sha256.
+  """What something was made from: files, patterns that named them, versions of libraries.
 
   Hashes are remembered in `memory` (a JSON file) as long as size and time stay the same, so that a
-  large corpus is read once.
+  large corpus is read once. Remote files ('gs://…') are read through fsspec; whether one is the
+  same file is what its file system's `checksum` says (of S3 the ETag, of others all of `info`).
   """
 
   def __init__(self, memory: str | None = None):
@@ -57,19 +66,46 @@ class Inputs:
           self._known = json.load(file)
       except json.JSONDecodeError:
         pass  # only a memory: what it held is computed again
-    self.files: dict[str, list] = {}  # path: [size, mtime_ns, sha256]
+    self.files: dict[str, list] = {}  # path: [size, mtime_ns or checksum, sha256]
+    self._patterns: dict[str, list[str]] = {}
+    self._packages: dict[str, str] = {}
+    self._relative = False  # whether a path was given that depends on the working directory
 
   def sha256(self, path: str) -> str:
     """Returns the hash of a file's bytes."""
-    path = os.path.abspath(path)
-    status = os.stat(path)
+    path = self._absolute(path)
+    status = _status(path)
     known = self._known.get(path)
-    if known is None or known[:2] != [status.st_size, status.st_mtime_ns]:
-      with open(path, 'rb') as file:
+    if known is None or known[:2] != status:
+      with fsspec.open(path, 'rb') if is_remote(path) else open(path, 'rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
-      known = self._known[path] = [status.st_size, status.st_mtime_ns, digest]
+      known = self._known[path] = [*status, digest]
     self.files[path] = known
     return known[2]
+
+  def watch(self, pattern: str) -> None:
+    """Notes a path or glob pattern with the files that it names now."""
+    pattern = self._absolute(pattern)
+    self._patterns[pattern] = _expand(pattern)
+
+  def version(self, module: str) -> str:
+    """Returns the distributions of a library's module with their versions, 'name==version'."""
+    top = module.split('.')[0]
+    if top in sys.stdlib_module_names:
+      return 'python'
+    found = {name: importlib.metadata.version(name) for name in _distributions().get(top, ())}
+    self._packages.update(found)
+    return ' '.join(f'{name}=={version}' for name, version in sorted(found.items()))
+
+  def kept(self) -> dict[str, Any]:
+    """Returns all of it as plain JSON, for `difference`."""
+    return {
+      'files': self.files,
+      'patterns': self._patterns,
+      'packages': self._packages,
+      'environment': {name: os.environ.get(name) for name in _ENVIRONMENT},
+      'folder': os.getcwd() if self._relative else None,
+    }
 
   def save(self) -> None:
     """Writes the memory."""
@@ -79,15 +115,73 @@ class Inputs:
         json.dump(self._known, file)
       os.replace(partial, self._memory)
 
+  def _absolute(self, path: str) -> str:
+    if is_remote(path):
+      return path
+    self._relative |= not os.path.isabs(path)
+    return os.path.abspath(path)
+
+
+def difference(kept: dict[str, Any]) -> str | None:
+  """Returns what is not as it was when `Inputs.kept` was called, in words, or None."""
+  for name, version in kept['packages'].items():
+    try:
+      found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      return f'{name} is not installed'
+    if found != version:
+      return f'{name} has another version, {found}, not {version}'
+  for name, value in kept['environment'].items():
+    if os.environ.get(name) != value:
+      return f'${name} is {os.environ.get(name)!r}, not {value!r}'
+  if kept['folder'] not in (None, os.getcwd()):
+    return f'paths were relative to {kept["folder"]}'
+  for pattern, files in kept['patterns'].items():
+    if _expand(pattern) != files:
+      return f'{pattern} names other files'
+  gone = changed(kept['files'])
+  return f'{gone[0]} has changed' if gone else None
+
 
 def changed(files: dict[str, list]) -> list[str]:
   """Returns the files, as `Inputs.files` has them, that are gone or hold other bytes now."""
   inputs = Inputs()
   inputs._known = {path: list(entry) for path, entry in files.items()}
-  return [
-    path for path, entry in files.items()
-    if not os.path.exists(path) or inputs.sha256(path) != entry[2]
-  ]  # fmt: skip
+
+  def same(path: str, sha256: str) -> bool:
+    try:
+      return inputs.sha256(path) == sha256
+    except FileNotFoundError:
+      return False
+
+  return [path for path, entry in files.items() if not same(path, entry[2])]
+
+
+def is_remote(path: str) -> bool:
+  """Tells whether a path is a URL, for fsspec."""
+  return '://' in path
+
+
+def size(path: str) -> int:
+  """Returns a file's bytes."""
+  return _status(path)[0]
+
+
+def _status(path: str) -> list:
+  """Returns a file's size, and what tells that it is the same file: time of change or checksum."""
+  if is_remote(path):
+    filesystem, name = fsspec.core.url_to_fs(path)
+    filesystem.invalidate_cache()
+    return [filesystem.info(name)['size'], str(filesystem.checksum(name))]
+  status = os.stat(path)
+  return [status.st_size, status.st_mtime_ns]
+
+
+def _expand(pattern: str) -> list[str]:
+  try:
+    return sources.expand(pattern)
+  except FileNotFoundError:
+    return []
 
 
 def digest(description: Any) -> str:
@@ -128,7 +222,7 @@ class _Describer:
     if isinstance(value, functools.partial):
       return ['partial', *map(self.describe, (value.func, list(value.args), value.keywords))]
     if isinstance(value, types.ModuleType):
-      return ['module', value.__name__, _version(value.__name__)]
+      return ['module', value.__name__, self._inputs.version(value.__name__)]
     if isinstance(value, re.Pattern):  # its repr is cut short
       return ['regex', value.pattern, value.flags]
     if isinstance(value, np.ndarray):
@@ -155,7 +249,7 @@ class _Describer:
       ours = [c for c in cells if callable(c) and not is_library(getattr(c, '__module__', ''))]
       # A library's decorator (seqio.map_over_dataset) around our function: both count.
       parts = [inner, *ours] if inner is not function else ours
-      return ['library', *_library_name(function), [self.describe(p) for p in parts]]
+      return ['library', *self._library_name(function), [self.describe(p) for p in parts]]
     used = {name for code in _codes(function.__code__) for name in code.co_names}
     texts = [c for code in _codes(function.__code__) for c in code.co_consts if isinstance(c, str)]
     return [
@@ -166,6 +260,7 @@ class _Describer:
       self.describe(function.__kwdefaults__ or {}),
       [self.describe(c.cell_contents) for c in function.__closure__ or () if _is_filled(c)],
       self._globals(function.__globals__, used),
+      self._imports(function, used),
       [file for file in map(self._text, texts) if not isinstance(file, str)],
       self.describe(inspect.unwrap(function)) if hasattr(function, '__wrapped__') else None,
     ]
@@ -181,9 +276,27 @@ class _Describer:
         found[name] = self.describe(value)
     return found
 
+  def _imports(self, function: types.FunctionType, used: set[str]) -> Any:
+    """Describes what a function's body imports."""
+    found = {}
+    for target, names in sorted(_imported(function).items()):
+      module = _load(target)
+      if module is None or is_library(target):
+        found[target] = self._inputs.version(target)
+        continue
+      for name in sorted(names):
+        if not hasattr(module, name):
+          _load(f'{target}.{name}')
+      found[target] = self._globals(vars(module), used | names)
+    return found
+
+  def _library_name(self, value: Any) -> tuple[str, str, str]:
+    module = value.__module__ or ''
+    return module, getattr(value, '__qualname__', repr(value)), self._inputs.version(module)
+
   def _class(self, cls: type) -> Any:
     if is_library(cls.__module__):
-      return ['library', *_library_name(cls)]
+      return ['library', *self._library_name(cls)]
     members = []
     for name, member in vars(cls).items():
       if isinstance(member, staticmethod | classmethod):
@@ -226,6 +339,40 @@ def _codes(code: types.CodeType) -> list[types.CodeType]:
   return [code, *(found for i in inner for found in _codes(i))]
 
 
+def _imported(function: types.FunctionType) -> dict[str, set[str]]:
+  """Returns the modules that a function's body imports, with the names taken from them."""
+  scope = function.__globals__
+  package = scope.get('__package__') or scope.get('__name__', '').rpartition('.')[0]
+  found: dict[str, set[str]] = {}
+  for code in _codes(function.__code__):
+    before: list[Any] = [None, None]
+    for step in dis.get_instructions(code):
+      if step.opname == 'IMPORT_NAME':
+        level, names = before
+        target = importlib.util.resolve_name('.' * level + step.argval, package)
+        found.setdefault(target, set()).update(names or ())
+        if not names:  # `import package.module` binds the package
+          found.setdefault(target.partition('.')[0], set())
+      before = [before[1], step.argval]
+  return found
+
+
+def _load(module: str) -> types.ModuleType | None:
+  """Returns a module, imported if it is a project's; None for a library's that is not loaded."""
+  if module in sys.modules:
+    return sys.modules[module]
+  try:
+    spec = importlib.util.find_spec(module.partition('.')[0])
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else [None]
+    if any(
+      p is None or os.path.realpath(p).startswith(_LIBRARIES) for p in places if p != 'frozen'
+    ):
+      return None
+    return importlib.import_module(module)
+  except ImportError:
+    return None
+
+
 def _is_filled(cell: types.CellType) -> bool:
   try:
     cell.cell_contents  # noqa: B018
@@ -248,7 +395,7 @@ def _source(value: Any) -> str:
       for c in _codes(code)
     ])  # fmt: skip
   try:
-    tree = ast.parse(text)
+    tree = _parse(text)
   except SyntaxError:  # a lambda in the middle of a call
     return _bare(text)
   for node in ast.walk(tree):
@@ -257,6 +404,13 @@ def _source(value: Any) -> str:
     ):
       node.body = node.body[1:] or [ast.Pass()]
   return ast.unparse(tree)
+
+
+def _parse(text: str) -> ast.Module:
+  try:
+    return ast.parse(text)
+  except SystemError:  # CPython gh-106905: another thread, or a finalizer, parsed in between
+    return ast.parse(text)
 
 
 def _bare(text: str) -> str:
@@ -275,26 +429,19 @@ def is_library(module: str | None) -> bool:
   """Tells whether a module is a library's: known by its version, not by its source."""
   if not module or module == 'builtins':
     return True
-  if module.split('.')[0] == 'jaxlink':
+  top = module.split('.')[0]
+  if top in _PROJECTS:
     return False
   file = getattr(sys.modules.get(module), '__file__', None)
   if file is None:
     return module != '__main__'
-  return os.path.realpath(file).startswith(_LIBRARIES)
-
-
-def _library_name(value: Any) -> tuple[str, str, str]:
-  module = value.__module__ or ''
-  return module, getattr(value, '__qualname__', repr(value)), _version(module)
+  # What lies among the libraries without belonging to one has no version to be known by.
+  known = top in sys.stdlib_module_names or top in _distributions()
+  return os.path.realpath(file).startswith(_LIBRARIES) and known
 
 
 @functools.cache
-def _version(module: str) -> str:
-  top = module.split('.')[0]
-  if top in sys.stdlib_module_names:
-    return 'python'
-  names = {'tensorflow_datasets': 'tensorflow-datasets'}
-  try:
-    return importlib.metadata.version(names.get(top, top))
-  except importlib.metadata.PackageNotFoundError:
-    return ''
+def _distributions() -> dict[str, list[str]]:
+  """Returns the distributions of each installed top-level module."""
+  found = importlib.metadata.packages_distributions()
+  return {top: sorted(set(names)) for top, names in found.items()}

@@ -66,6 +66,10 @@ class TextSource(seqio.DataSource):
   def list_shards(self, split: str) -> Sequence[str]:
     return sources.expand(self._files[split])
 
+  def patterns(self, split: str) -> list[str]:
+    """Returns the paths and globs of a split as they were given."""
+    return self._files[split]
+
   def settings(self) -> dict[str, str]:
     """What the documents depend on beside the files' bytes."""
     return {'text_key': self._text_key, 'on_bad': self._on_bad}
@@ -182,14 +186,15 @@ def register_language(
 
 
 def register_mixture(name: str, rates: Mapping[str, object]) -> seqio.Mixture:
-  """Registers a mixture with exact rates: floats are read by their shortest decimal, '1/3' works."""
+  """Registers a mixture with exact rates: floats are read by their shortest decimal, '1/3' works.
+
+  The members are tasks, or mixtures, which share their rate out among their own members.
+  """
   exact = {task: parse_rate(rate, task) for task, rate in rates.items()}
+  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   for task in exact:
-    if task not in seqio.TaskRegistry.names():
-      raise ValueError(
-        f'Mixture {name!r}: no task {task!r} is registered.'
-        f'{nearest(task, seqio.TaskRegistry.names())}'
-      )
+    if task not in known:
+      raise ValueError(f'Mixture {name!r}: no task {task!r} is registered.{nearest(task, known)}')
   mixture = seqio.MixtureRegistry.add(name, [(task, float(rate)) for task, rate in exact.items()])
   RATES[name] = {task: str(rate) for task, rate in exact.items()}
   return mixture

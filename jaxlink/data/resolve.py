@@ -5,17 +5,19 @@ split, the cache's layout. A *resolution* answers it: for each stage its sources
 cache folders, the tasks to evaluate on, the tokenizer. SeqIO is needed to answer, so `resolve` asks a
 short-lived child process (`python -m jaxlink.cache --request`), which also builds what is missing.
 
-The answer is kept in the cache folder with the hashes of all files that it depends on: text,
-tokenizer, lexicons, and the Python files of every project module that the child had loaded. While
-none of them changes, the next start needs no child.
+The answer is kept in the cache folder with all that it depends on (`fingerprint.Inputs`): the bytes
+of text, tokenizer, lexicons and of the Python files of every project module that the child had
+loaded, the files that glob patterns named, library versions, environment and working directory.
+While none of it changes, the next start needs no child.
 
-Easy to get wrong: trusting a kept answer. It is used only if the same request, the same library
-versions and every file's bytes are found again. Where SeqIO is not installed (a training machine
-with a copied cache) that cannot be checked, and it is said.
+Easy to get wrong: trusting a kept answer. It is used only if all that is found again, and the
+modules of the request are the very files that were imported: another project beside the same cache
+folder may have modules of the same names. Where SeqIO is not installed (a training machine with a
+copied cache) that cannot be checked, and it is said.
 """
 
 import dataclasses
-import importlib.metadata
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -27,7 +29,9 @@ import numpy as np
 
 from jaxlink.data import fingerprint
 
-VERSIONS = ('seqio', 'tensorflow', 'tensorflow-text', 'sentencepiece', 'tokenizers', 'regex')
+FORMAT = 2  # of a kept answer
+# Modules of libraries that every answer depends on.
+LIBRARIES = ('seqio', 'tensorflow', 'tensorflow_text', 'sentencepiece', 'tokenizers', 'regex')
 
 
 class DataError(ValueError):
@@ -103,7 +107,7 @@ def resolve(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> R
   print(f'data: preparing ({reason})', flush=True)
   environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'CUDA_VISIBLE_DEVICES': ''}
   command = [sys.executable, '-m', 'jaxlink.cache', '--request', '-', '--cache_dir', cache_dir,
-             '--processes', str(processes)]  # fmt: skip
+             '--processes', str(processes), '--parent', str(os.getpid())]  # fmt: skip
   child = subprocess.run(
     command, input=json.dumps(request), text=True, env=environment, check=False
   )
@@ -154,11 +158,6 @@ def read(path: str, cache_dir: str) -> Resolution:
   )
 
 
-def installed_versions() -> dict[str, str]:
-  """Returns the versions of the libraries that an answer depends on."""
-  return {name: importlib.metadata.version(name) for name in VERSIONS}
-
-
 def stale(request: dict[str, Any], cache_dir: str) -> str | None:
   """Returns why there is no kept answer that can be trusted, or None if there is one."""
   path = kept_path(request, cache_dir)
@@ -166,13 +165,24 @@ def stale(request: dict[str, Any], cache_dir: str) -> str | None:
     return missing
   with open(path, encoding='utf-8') as file:
     kept = json.load(file)
-  try:
-    if installed_versions() != kept['versions']:
-      return 'a library has another version'
-  except importlib.metadata.PackageNotFoundError as error:
-    return f'{error.name} is not installed'
-  changed = fingerprint.changed(kept['files'])
-  return f'{changed[0]} has changed' if changed else None
+  if kept.get('format') != FORMAT:
+    return f'{path} was kept by another version of jaxlink'
+  for module in request['modules']:
+    if origin(module) not in kept['files']:
+      return f'module {module} is not the file that was prepared'
+  return fingerprint.difference(kept)
+
+
+def origin(module: str) -> str | None:
+  """Returns the file that a module would be imported from by the child; nothing is imported."""
+  top, *rest = module.split('.')
+  find = importlib.machinery.PathFinder.find_spec
+  spec = find(top, [os.getcwd(), *sys.path]) or importlib.util.find_spec(top)
+  folders = list(spec.submodule_search_locations or ()) if spec else []
+  for part in rest:
+    spec = find(part, folders)
+    folders = [os.path.join(folder, part) for folder in folders]
+  return os.path.abspath(spec.origin) if spec and spec.origin else None
 
 
 def _missing(path: str, cache_dir: str) -> str | None:

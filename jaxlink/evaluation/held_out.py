@@ -28,13 +28,11 @@ class HeldOut:
   """The held-out text of one task as batches, the last one filled up with padding.
 
   Attributes:
-    language: of the text.
     bytes: of the text.
     tokens: that are scored.
     batches: arrays as a training batch has them; `source` is 0.
   """
 
-  language: str
   bytes: int
   tokens: int
   batches: list[Batch]
@@ -57,7 +55,7 @@ def read_held_out(blocks: Blocks, *, length: int, batch: int) -> HeldOut:
     part = rows[first : first + batch]
     batches.append({name: np.stack([row[name] for row in part]) for name in part[0]})
   scored = sum(int(b['loss_mask'].sum()) for b in batches)
-  return HeldOut(blocks.manifest['language'], blocks.manifest['bytes'], scored, batches)
+  return HeldOut(blocks.manifest['bytes'], scored, batches)
 
 
 def bits_per_byte(
@@ -122,6 +120,9 @@ def _empty_row(length: int) -> Batch:
 
 def xz_bits_per_byte(blocks: Blocks, decode: Callable[[np.ndarray], str]) -> float:
   """Returns what `xz -9e` needs for the held-out text alone: a floor that a model should get under.
+
+  The text is the cache's: documents in the cache's order, which is not the file's, and a compressor
+  that is given them in another order needs a little more or less.
 
   Args:
     blocks: cache of the held-out text.

@@ -1,6 +1,6 @@
 """Evaluation while a run trains: bits per byte of each held-out text, and a few generated lines.
 
-Everything is compiled once, before the loop. Scores go to the run's metrics and, with the generated
+Everything is compiled once, when the evaluator is made. Scores go to the run's metrics and, with the generated
 lines, to `evaluations.jsonl`, one JSON object for each evaluated step.
 
 Easy to get wrong: an evaluation that a killed run left behind. On resume, lines after the restored step
@@ -40,6 +40,9 @@ class Evaluator:
     tokenizer: for generated lines.
     start: finished updates; what was recorded after them is removed.
     writer: whether this process keeps the records.
+
+  Raises:
+    ValueError: a prompt and its continuation are longer than the model allows.
   """
 
   def __init__(
@@ -70,9 +73,14 @@ class Evaluator:
         decoder_ = decoder.bind(graph, params)
         return decoder_.logits(decoder_(tokens_BT, segments_BT, positions_BT))
 
-      self._sampler = sample.make_sampler(
+      sampler = sample.make_sampler(
         logits, eos=data.tokenizer['eos'], temperature=self._settings.temperature
       )
+      rows = self._prompt_rows(model.max_length)
+      whole = mesh_lib.replicated(mesh)
+      seeds = np.uint32(0), np.uint32(0)
+      arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole) for a in (*rows, *seeds)]
+      self._sampler = jax.jit(sampler, out_shardings=whole).lower(params, *arguments).compile()
     if writer:
       metrics.cut_back(self._path, start)
 
@@ -102,8 +110,10 @@ class Evaluator:
     log.write(step, {f'bits_per_byte/{task}': score for task, score in scores.items()})
     if self._writer:
       with open(self._path, 'a', encoding='utf-8') as file:
-        record = {'step': step, 'bits_per_byte': scores, 'lines': lines}
-        file.write(json.dumps(record, ensure_ascii=False) + '\n')
+        values, odd = metrics.split_nonfinite(scores)
+        record = {'step': step, 'bits_per_byte': values, 'lines': lines}
+        record |= {'nonfinite': odd} if odd else {}
+        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n')
     return scores
 
   def _run(self, params: Any, batch: held_out.Batch) -> dict[str, jax.Array]:
@@ -117,20 +127,42 @@ class Evaluator:
       return []
     return sample.generate(
       self._sampler, params, self._tokenizer, self._settings.prompts, bos=self._bos,
-      new_tokens=self._settings.generate_tokens, seed=self._seed + step,
+      new_tokens=self._settings.generate_tokens, seed=self._seed, step=step,
     )  # fmt: skip
+
+  def _prompt_rows(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    settings = self._settings
+    tokens_BT, lengths_B = sample.prompt_rows(
+      self._tokenizer, settings.prompts, bos=self._bos, new_tokens=settings.generate_tokens
+    )
+    if tokens_BT.shape[1] > longest:
+      prompt = settings.prompts[int(lengths_B.argmax())]
+      raise ValueError(
+        f'EvaluationConfig.generate_tokens is {settings.generate_tokens}, and of '
+        f'EvaluationConfig.prompts {prompt!r} has {lengths_B.max()} tokens with its BOS: together '
+        f'{tokens_BT.shape[1]}, and DecoderConfig.max_length allows {longest}.'
+      )
+    return tokens_BT, lengths_B
 
 
 def read_records(directory: str | pathlib.Path) -> dict[int, dict[str, Any]]:
-  """Returns the evaluations of a run by step; {} where there are none."""
+  """Returns the evaluations of a run by step; {} where there are none.
+
+  A score that is not finite is None.
+
+  Raises:
+    ValueError: a line other than the last is not whole.
+  """
   path = pathlib.Path(directory) / 'evaluations.jsonl'
   if not path.exists():
     return {}
   records = {}
-  for line in path.read_text(encoding='utf-8').splitlines():
+  # Not splitlines: generated text may hold other separators. What follows the last one is torn.
+  *lines, _ = path.read_bytes().split(b'\n')
+  for number, line in enumerate(lines, 1):
     try:
       record = json.loads(line)
-    except json.JSONDecodeError:  # the last line of a killed run
-      continue
+    except ValueError:
+      raise ValueError(f'{path}, line {number} is not a whole record.') from None
     records[record['step']] = record
   return records

@@ -28,15 +28,15 @@ def make_sampler(logits: Logits, *, eos: int, temperature: float) -> Callable:
     temperature: 0 takes the likeliest token.
 
   Returns:
-    A function (params, tokens_BT, lengths_B, seed) → tokens_BT with the rows filled up to T.
+    A function (params, tokens_BT, lengths_B, seed, step) → tokens_BT with the rows filled up to T.
   """
 
   @jax.jit
-  def sample(params, tokens_BT, lengths_B, seed):
+  def sample(params, tokens_BT, lengths_B, seed, step):
     length = tokens_BT.shape[1]
     segments_BT = jnp.ones_like(tokens_BT)
     positions_BT = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), tokens_BT.shape)
-    key = jax.random.key(seed, impl='threefry2x32')
+    key = jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), step)
 
     def extend(at, tokens_BT):
       logits_BV = logits(params, tokens_BT, segments_BT, positions_BT)[:, at - 1]
@@ -52,9 +52,21 @@ def make_sampler(logits: Logits, *, eos: int, temperature: float) -> Callable:
   return sample
 
 
+def prompt_rows(
+  tokenizer: Tokenizer, prompts: Sequence[str], *, bos: int, new_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns tokens_BT, prompts with room for the longest one's continuation, and lengths_B."""
+  rows = [[bos, *tokenizer.encode(prompt)] for prompt in prompts]
+  lengths_B = np.array([len(row) for row in rows], np.int32)
+  tokens_BT = np.zeros((len(rows), int(lengths_B.max()) + new_tokens), np.int32)
+  for row, ids in zip(tokens_BT, rows, strict=True):
+    row[: len(ids)] = ids
+  return tokens_BT, lengths_B
+
+
 def generate(
   sampler: Callable, params: object, tokenizer: Tokenizer, prompts: Sequence[str], *,
-  bos: int, new_tokens: int, seed: int,
+  bos: int, new_tokens: int, seed: int, step: int,
 ) -> list[str]:  # fmt: skip
   """Continues prompts.
 
@@ -65,16 +77,13 @@ def generate(
     prompts: texts to continue; '' starts a document.
     bos: id that opens a document.
     new_tokens: added to the longest prompt.
-    seed: of the draws.
+    seed: of the draws, 0 or more, below 2³².
+    step: another one draws anew.
 
   Returns:
     Prompts with their continuations.
   """
-  rows = [[bos, *tokenizer.encode(prompt)] for prompt in prompts]
-  lengths_B = np.array([len(row) for row in rows], np.int32)
-  tokens_BT = np.zeros((len(rows), int(lengths_B.max()) + new_tokens), np.int32)
-  for row, ids in zip(tokens_BT, rows, strict=True):
-    row[: len(ids)] = ids
-  filled_BT = metrics.fetch(sampler(params, tokens_BT, lengths_B, np.uint32(seed)))
+  rows = prompt_rows(tokenizer, prompts, bos=bos, new_tokens=new_tokens)
+  filled_BT = metrics.fetch(sampler(params, *rows, np.uint32(seed), np.uint32(step)))
   # Decoding leaves specials out, so a row that ended is cut where its EOS is by itself.
   return [tokenizer.decode(row) for row in filled_BT]

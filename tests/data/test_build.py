@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 
 from jaxlink.data import build, register
 from jaxlink.data import preprocessors as prep
@@ -187,6 +189,84 @@ def test_the_dose_is_the_sum_of_the_references(tmp_path, tiny_tokenizers, change
   assert len(shown) == 3
   assert all('[' in e['substituted'] and e['original'] != e['substituted'] for e in shown)
   assert dose['lexicon']['sha256'] == lexicon.sha256
+  assert dose['probability'] == (probability or policy.word_ratio)
+  assert dose['shortfall'] == 0
+
+
+def test_a_ratio_that_cannot_be_reached_leaves_its_shortfall_in_the_manifest(
+  tmp_path, tiny_tokenizers
+):
+  policy = dataclasses.replace(POLICY, ratio_of='all', word_ratio=1.0)
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=build.Link(policy, 7))
+  dose = build.build(plan, processes=1, progress=False).manifest['dose']
+  lexicon = Lexicon.load(policy.lexicon)
+  counts = [substitute_lib.count(t, lexicon, policy) for t in english()]
+  eligible = sum(c.eligible for c in counts) / sum(c.words for c in counts)
+  assert dose['probability'] == 1
+  assert dose['shortfall'] == pytest.approx(1 - eligible)
+  assert 0.1 < dose['shortfall'] < 0.9
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def random_case(example, seed):
+  low = tf.random.stateless_uniform([], seed) < 0.5
+  text = example['text']
+  return {'text': tf.cond(low, lambda: tf.strings.lower(text), lambda: tf.strings.upper(text))}
+
+
+@pytest.mark.parametrize('nested', [False, True])
+def test_a_random_preprocessor_gives_the_same_bytes_each_time_and_with_any_size_of_parts(
+  tmp_path, tiny_tokenizers, monkeypatch, nested
+):
+  steps = [lambda dataset: random_case(dataset)] if nested else [random_case]
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], preprocessors=steps)
+  blocks = build.build(plan, processes=1, progress=False)
+  texts = decoded(blocks, Tokenizer(tiny_tokenizers['byte_level']))
+  assert 10 < sum(text == text.lower() for text in texts) < 50
+  again = elsewhere(plan, tmp_path / 'again')
+  build.build(again, processes=1, progress=False)
+  monkeypatch.setattr(build, '_SMALL', 0)
+  monkeypatch.setattr(build, '_PART', 4000)
+  parts = elsewhere(plan, tmp_path / 'parts')
+  build.build(parts, processes=1, progress=False)
+  assert digests(plan.folder) == digests(again.folder) == digests(parts.folder)
+
+
+def test_a_preprocessor_that_draws_without_a_seed_is_refused(tmp_path, tiny_tokenizers):
+  def unseeded(dataset):
+    return dataset.map(lambda e: {'text': e['text'] + tf.as_string(tf.random.uniform([]))})
+
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], preprocessors=[unseeded])
+  with pytest.raises(ValueError, match=r"'build_en': .* without a seed \(RandomUniform\)"):
+    build.build(plan, processes=1, progress=False)
+
+
+def test_a_part_is_one_file_however_many_shards_there_are(tmp_path, tiny_tokenizers):
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'])
+  plan = dataclasses.replace(plan, settings=build.CacheSettings(shards=40, block=256))
+  build._build(plan, 1, False)
+  assert sorted(p.name for p in Path(plan.work).glob('tmp-part*/*')) == [
+    'counts.json', 'documents.pickle',
+  ]  # fmt: skip
+  build._commit(plan)
+  found = decoded(Blocks(plan.folder), Tokenizer(tiny_tokenizers['byte_level']))
+  assert collections.Counter(found) == collections.Counter(english())
+
+
+def test_without_a_terminal_progress_is_a_plain_line_now_and_then(
+  tmp_path, tiny_tokenizers, monkeypatch, capsys
+):
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'])
+  build.build(elsewhere(plan, tmp_path / 'quick'), processes=1)
+  assert capsys.readouterr().err == ''
+  monkeypatch.setattr(build, '_SAY_EVERY', 0)
+  blocks = build.build(plan, processes=1)
+  lines = capsys.readouterr().err.splitlines()
+  pattern = r'caching build_en:train: [\d,]+ tokens, [\d,]+ a second(, [\d,]+ s left)?'
+  assert len(lines) >= 2
+  assert all(re.fullmatch(pattern, line) for line in lines)
+  tokens = blocks.tokens - 2 * blocks.manifest['documents']
+  assert f' {tokens:,} tokens' in lines[-1]
 
 
 @pytest.mark.parametrize('link', [None, build.Link(POLICY, 0)], ids=['plain', 'link'])
@@ -278,7 +358,9 @@ def test_a_source_without_text_is_an_error_and_leaves_nothing(tmp_path, tiny_tok
   assert not os.path.exists(plan.folder)
 
 
-def test_a_second_build_waits_and_then_opens_the_first_ones_cache(built, tmp_path, monkeypatch):
+def test_a_second_build_says_that_it_waits_and_then_opens_the_first_ones_cache(
+  built, tmp_path, monkeypatch, capsys
+):
   plan = built[0]
   os.rename(plan.folder, tmp_path / 'aside')
   result = []
@@ -291,6 +373,7 @@ def test_a_second_build_waits_and_then_opens_the_first_ones_cache(built, tmp_pat
     thread.start()
     thread.join(0.5)
     assert thread.is_alive()
+    assert capsys.readouterr().out == f'data: waiting for another run that builds {plan.folder}\n'
     os.rename(tmp_path / 'aside', plan.folder)
   thread.join(30)
   assert [type(r) for r in result] == [Blocks]
@@ -307,15 +390,28 @@ def test_a_split_or_feature_that_is_not_there_is_an_error(built, tmp_path):
     build.plan('build_other', 'train', cache_dir=str(tmp_path), inputs=Inputs())
 
 
-def test_link_needs_a_task_that_tokenises_with_marks(built, tmp_path):
+def test_a_cache_needs_a_task_that_tokenises_with_marks(built, tmp_path):
   seqio.TaskRegistry.add(
     'build_plain', source=seqio.TaskRegistry.get('build_en').source,
     output_features={'targets': seqio.Feature(seqio.ByteVocabulary())},
   )  # fmt: skip
-  with pytest.raises(ValueError, match="'build_plain' has no step `tokenize_marked`"):
-    build.plan(
-      'build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=build.Link(POLICY, 0)
-    )
+  for link in (None, build.Link(POLICY, 0)):
+    with pytest.raises(ValueError, match="'build_plain' has no step `tokenize_marked`"):
+      build.plan('build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=link)
+
+
+def test_a_task_of_ones_own_may_tokenise_with_marks_without_settings(built, tmp_path):
+  task = seqio.TaskRegistry.get('build_en')
+  seqio.TaskRegistry.add(
+    'build_own', source=task.source, preprocessors=[prep.tokenize_marked],
+    output_features=task.output_features,
+  )  # fmt: skip
+  plan = build.plan(
+    'build_own', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=build.Link(POLICY, 0),
+    settings=SETTINGS,
+  )  # fmt: skip
+  blocks = build.build(plan, processes=1, progress=False)
+  assert blocks.manifest['dose']['replaced'] > 100
 
 
 @pytest.mark.parametrize('name', ['shards', 'block'])

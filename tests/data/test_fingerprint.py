@@ -1,4 +1,5 @@
 import functools
+import hashlib
 import importlib
 import json
 import linecache
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxlink.data.fingerprint import Inputs, changed, describe, digest
+from jaxlink.data.fingerprint import Inputs, changed, describe, difference, digest
 from tests.data.conftest import SAMPLE
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,15 @@ MODULES = {
       """Says what it does."""
       # A reason.
       return fp_helpers.fold(text)[:LIMIT] + LONG.pattern + str(TABLE) + str(NAMES)
+
+    def late(text):
+      import fp_late
+      import fp_package.later as later
+      from fp_package import latest
+      def inside(text):
+        from fp_late import clean as cleaned
+        return cleaned(text)
+      return fp_late.turn(later.go(latest.end(inside(text))))
 
     def clean(text, least=LEAST, *, most=MOST):
       return fp_package.deep.dig(strip(inner(text)))[least:most]
@@ -68,6 +78,7 @@ MODULES = {
       make('!'),
       Step(4),
       stop,
+      late,
       lambda text: (text +
                     'z'),  # a lambda in a list
     ]
@@ -85,9 +96,32 @@ MODULES = {
     def unused(text):
       return text
   """,
+  'fp_late.py': """
+    def clean(text):
+      return text.title()
+
+    def turn(text):
+      return text[::-1]
+
+    def unused(text):
+      return text + text
+  """,
+  'fp_package/later.py': """
+    def go(text):
+      return deeper(text)
+
+    def deeper(text):
+      from . import deep
+      return deep.STEP + text
+  """,
+  'fp_package/latest.py': """
+    def end(text):
+      return text + '.'
+  """,
   'fp_package/__init__.py': '',
   'fp_package/deep.py': """
     DEPTH = 2
+    STEP = 'one'
 
     def dig(text):
       return text * DEPTH
@@ -137,6 +171,14 @@ CHANGES = {
   'an imported name': ('fp_helpers.py', 'text.strip()', 'text.lstrip()'),
   'a helper in a package': ('fp_package/deep.py', 'text * DEPTH', 'DEPTH * text'),
   'a constant in a package': ('fp_package/deep.py', 'DEPTH = 2', 'DEPTH = 3'),
+  'a name imported in the body': ('fp_late.py', 'text.title()', 'text.upper()'),
+  'a module imported in the body': ('fp_late.py', '[::-1]', '[::-2]'),
+  'a submodule imported in the body': ('fp_package/latest.py', "text + '.'", "text + '!'"),
+  'what is imported in the body of a helper': (
+    'fp_package/deep.py',
+    "STEP = 'one'",
+    "STEP = 'two'",
+  ),
   'a default': ('fp_main.py', 'LEAST, MOST = 2', 'LEAST, MOST = 3'),
   'a keyword default': ('fp_main.py', 'MOST = 2, 9', 'MOST = 2, 8'),
   'a closure': ('fp_main.py', "make('!')", "make('?')"),
@@ -174,6 +216,7 @@ SAME = {
   'layout inside a lambda': ('fp_main.py', "(text +\n                'z'),", "(text + 'z'),"),
   'a comment behind a lambda': ('fp_main.py', '# a lambda in a list', '# one'),
   'the order of a set': ('fp_main.py', "'göl', 'damla'", "'damla', 'göl'"),
+  'an unused function of a module imported in the body': ('fp_late.py', 'text + text', 'text'),
   'an unused function': ('fp_helpers.py', 'def unused(text):\n  return text', ''),
 }
 
@@ -258,6 +301,59 @@ def test_inputs_remember_hashes_and_notice_changes(tmp_path):
 
   Path(memory).write_text('{"torn')
   assert Inputs(memory).files == {}
+
+
+def test_remote_files_are_hashed_and_their_changes_are_noticed():
+  import fsspec
+
+  memory = fsspec.filesystem('memory')
+  memory.pipe('/fp/a.txt', b'one')
+  inputs = Inputs()
+  inputs.watch('memory://fp/*.txt')
+  assert inputs.sha256('memory://fp/a.txt') == hashlib.sha256(b'one').hexdigest()
+  assert difference(inputs.kept()) is None
+  assert inputs.kept()['folder'] is None
+  memory.pipe('/fp/a.txt', b'two')
+  assert difference(inputs.kept()) == 'memory://fp/a.txt has changed'
+  memory.pipe('/fp/a.txt', b'one')
+  assert difference(inputs.kept()) is None
+  memory.pipe('/fp/b.txt', b'one')
+  assert difference(inputs.kept()) == 'memory://fp/*.txt names other files'
+  memory.rm('/fp/b.txt')
+  memory.rm('/fp/a.txt')
+  assert changed(inputs.files) == ['memory://fp/a.txt']
+
+
+def test_versions_are_those_of_distributions_whatever_their_modules_are_called():
+  import re
+  from importlib.metadata import version
+
+  inputs = Inputs()
+  assert (
+    inputs.version('tensorflow_text.python') == f'tensorflow-text=={version("tensorflow-text")}'
+  )
+  assert inputs.version('absl.logging') == f'absl-py=={version("absl-py")}'
+  assert inputs.version('os.path') == 'python'
+  describe(re.compile, inputs)
+  describe(sys.modules['numpy'].linspace, inputs)
+  assert inputs.kept()['packages'] == {
+    name: version(name) for name in ('tensorflow-text', 'absl-py', 'numpy')
+  }
+
+
+def test_what_lies_among_the_libraries_without_a_version_is_known_by_its_source(
+  tmp_path, monkeypatch
+):
+  from jaxlink.data import fingerprint
+
+  (tmp_path / 'fp_dropped.py').write_text('')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  monkeypatch.setattr(fingerprint, '_LIBRARIES', (f'{tmp_path}/', *fingerprint._LIBRARIES))
+  importlib.import_module('fp_dropped')
+  assert not fingerprint.is_library('fp_dropped')
+  assert not fingerprint.is_library('tasks.sample')
+  assert fingerprint.is_library('numpy')
+  del sys.modules['fp_dropped']
 
 
 # ── of a plan: what a cache is made from ──

@@ -1,6 +1,8 @@
 import json
+import shutil
 from fractions import Fraction
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -9,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from jaxlink.data import build, register
-from jaxlink.data.fingerprint import Inputs
+from jaxlink.data.fingerprint import Inputs, difference
 from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
 
 pytestmark = pytest.mark.usefixtures('forget_tasks')
@@ -109,6 +111,37 @@ def test_tfds_caches_differ_by_their_data(tmp_path, tiny_tokenizers):
   file.write_bytes(data)
   other = build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
   assert other.fingerprint != plan.fingerprint
+
+
+def test_a_new_version_of_a_tfds_data_set_is_noticed(tmp_path, tiny_tokenizers):
+  source = as_tfds(tmp_path)
+  register.register_corpus(
+    'reg_tfds', source, language='tr', tokenizer=tiny_tokenizers['byte_level']
+  )
+  inputs = Inputs()
+  build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=inputs)
+  assert difference(inputs.kept()) is None
+  shutil.copytree(tmp_path / 'proverbs/1.0.0', tmp_path / 'proverbs/1.0.1')
+  assert difference(inputs.kept()) == f'{tmp_path}/proverbs/*/dataset_info.json names other files'
+
+
+def test_a_remote_corpus_is_cached_like_a_local_one(tmp_path, tiny_tokenizers):
+  filesystem = fsspec.filesystem('memory')
+  for split, path in as_jsonl(tmp_path).items():
+    filesystem.pipe(f'/reg/{split}.jsonl', path.read_bytes())
+  for name, folder in (('reg_local', tmp_path), ('reg_remote', 'memory://reg')):
+    register.register_corpus(
+      name, {s: f'{folder}/{s}*.jsonl' for s in TEXTS}, language='tr',
+      tokenizer=tiny_tokenizers['byte_level'],
+    )  # fmt: skip
+  plans = [
+    build.plan(name, 'train', cache_dir=str(tmp_path), inputs=Inputs())
+    for name in ('reg_local', 'reg_remote')
+  ]
+  local, remote = (build.build(plan, processes=1, progress=False) for plan in plans)
+  assert plans[0].fingerprint == plans[1].fingerprint
+  assert remote.tokens == local.tokens
+  assert (remote.read(0, remote.tokens)[0] == local.read(0, local.tokens)[0]).all()
 
 
 @pytest.mark.parametrize(

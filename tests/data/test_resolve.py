@@ -1,4 +1,5 @@
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -72,7 +73,8 @@ def child(request, monkeypatch):
       for name in [n for n in table if n.startswith('res_')]:
         del table[name]
     register.RATES.clear()
-    monkeypatch.setattr(sys, 'argv', command[2:])
+    assert command[-2:] == ['--parent', str(os.getpid())]  # which is not this process's parent
+    monkeypatch.setattr(sys, 'argv', command[2:-2])
     monkeypatch.setattr(sys, 'stdin', io.StringIO(input))
     try:
       cache.main()
@@ -156,10 +158,76 @@ def test_an_edited_preprocessor_changes_the_cache_and_what_is_read_from_it(reque
   assert not np.array_equal(new_tokens, tokens)
 
 
-def test_another_library_version_makes_the_answer_stale(request_, monkeypatch):
+@pytest.mark.parametrize('package', ['seqio', 'tensorflow-text', 'numpy'])
+def test_another_library_version_makes_the_answer_stale_and_is_named(
+  request_, monkeypatch, package
+):
   resolve.resolve(request_, 'cache', processes=1)
-  monkeypatch.setattr(resolve.importlib.metadata, 'version', lambda name: '0')
-  assert resolve.stale(request_, 'cache') == 'a library has another version'
+  real = importlib.metadata.version
+  monkeypatch.setattr(importlib.metadata, 'version', lambda n: '0' if n == package else real(n))
+  assert resolve.stale(request_, 'cache') == (
+    f'{package} has another version, 0, not {real(package)}'
+  )
+
+
+def test_a_new_file_that_a_glob_matches_makes_the_answer_stale(request_, child, tmp_path):
+  module = tmp_path / 'res_tasks.py'
+  module.write_text(TASKS.replace("{'train': 'tr.txt'}", "{'train': 'tr*.txt'}"))
+  first = resolve.resolve(request_, 'cache', processes=1)
+  assert resolve.stale(request_, 'cache') is None
+  (tmp_path / 'tr2.txt').write_text(sample_text('tr')[2000:4000])
+  assert resolve.stale(request_, 'cache') == f'{tmp_path}/tr*.txt names other files'
+  second = resolve.resolve(request_, 'cache', processes=1)
+  tokens = [{s.task: Blocks(s.folder).tokens for s in r.stages[0]} for r in (first, second)]
+  assert tokens[1]['res_tr'] > 1.5 * tokens[0]['res_tr']
+  assert resolve.stale(request_, 'cache') is None
+
+
+@pytest.mark.parametrize('same', [False, True], ids=['other text', 'same text'])
+def test_two_projects_with_one_cache_folder_and_the_same_module_names_get_their_own_data(
+  request_, child, tmp_path, monkeypatch, same
+):
+  shared = str(tmp_path / 'cache')
+  first = resolve.resolve(request_, shared, processes=1)
+  other = tmp_path / 'other'
+  other.mkdir()
+  for name in ('res_tasks.py', 'en.txt', 'tr.txt', 't.json', 'en-tr.tsv'):
+    shutil.copy(tmp_path / name, other)
+  if not same:
+    (other / 'tr.txt').write_text(sample_text('tr')[3000:5000])
+  monkeypatch.chdir(other)
+  sys.modules.pop('res_tasks', None)
+  assert resolve.stale(request_, shared) == 'module res_tasks is not the file that was prepared'
+  assert 'res_tasks' not in sys.modules
+  second = resolve.resolve(request_, shared, processes=1)
+  assert (second == first) == same  # caches are found by what is in them
+
+
+def test_relative_paths_tie_an_answer_to_the_working_directory(request_, tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(str(tmp_path))
+  resolve.resolve(request_, str(tmp_path / 'cache'), processes=1)
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  assert resolve.stale(request_, str(tmp_path / 'cache')) == f'paths were relative to {tmp_path}'
+
+
+@pytest.mark.parametrize('name', ['JAXLINK_DATA', 'TFDS_DATA_DIR'])
+def test_another_data_folder_in_the_environment_makes_the_answer_stale(request_, monkeypatch, name):
+  monkeypatch.delenv(name, raising=False)
+  resolve.resolve(request_, 'cache', processes=1)
+  monkeypatch.setenv(name, '/other')
+  assert resolve.stale(request_, 'cache') == f"${name} is '/other', not None"
+
+
+def test_the_file_of_a_module_is_found_without_importing_it(tmp_path, monkeypatch):
+  package = tmp_path / 'res_package'
+  (package / 'deep').mkdir(parents=True)
+  (package / '__init__.py').write_text('raise RuntimeError')
+  (package / 'deep/tasks.py').write_text('raise RuntimeError')
+  monkeypatch.chdir(tmp_path)
+  assert resolve.origin('res_package.deep.tasks') == str(package / 'deep/tasks.py')
+  assert resolve.origin('res_package') == str(package / '__init__.py')
+  assert resolve.origin('res_package.no.tasks') is resolve.origin('res_nothing') is None
 
 
 def test_a_torn_answer_or_a_cache_that_is_gone_is_made_again(request_, child):
@@ -184,7 +252,7 @@ def test_a_child_that_fails_is_an_error(request_):
 
 
 def without_seqio(monkeypatch):
-  find, version = resolve.importlib.util.find_spec, importlib.metadata.version
+  find, version = importlib.util.find_spec, importlib.metadata.version
 
   def missing(name):
     if name == 'seqio':
@@ -192,9 +260,9 @@ def without_seqio(monkeypatch):
     return version(name)
 
   monkeypatch.setattr(
-    resolve.importlib.util, 'find_spec', lambda name: None if name == 'seqio' else find(name)
+    importlib.util, 'find_spec', lambda name: None if name == 'seqio' else find(name)
   )
-  monkeypatch.setattr(resolve.importlib.metadata, 'version', missing)
+  monkeypatch.setattr(importlib.metadata, 'version', missing)
 
 
 def test_without_seqio_a_copied_cache_is_taken_as_prepared_and_that_is_said(

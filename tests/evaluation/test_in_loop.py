@@ -38,3 +38,13 @@ def test_scores_are_in_the_metrics_too(trained):
   for line in lines:
     if 'bits_per_byte/tiny_tr' in line:
       assert line['bits_per_byte/tiny_tr'] == records[line['step']]['bits_per_byte']['tiny_tr']
+
+
+def test_only_the_last_record_may_be_torn_and_text_may_hold_any_separator(tmp_path):
+  path = tmp_path / 'evaluations.jsonl'
+  whole = [json.dumps({'step': n, 'lines': ['a\u2028b\x85']}, ensure_ascii=False) for n in (0, 5)]
+  path.write_text('\n'.join([*whole, '{"step": 10, "li']), encoding='utf-8')
+  assert sorted(read_records(tmp_path)) == [0, 5]
+  path.write_text('\n'.join([whole[0], '{"step": 5, "li', whole[1], '']), encoding='utf-8')
+  with pytest.raises(ValueError, match='line 2 is not a whole record'):
+    read_records(tmp_path)

@@ -30,7 +30,7 @@ def test_greedy_lines_are_the_likeliest_tokens(model):
   logits, params, tokenizer = model
   sampler = make_sampler(logits, eos=1, temperature=0)
   prompts = ['Türkiye', 'The city of Ankara is']
-  lines = generate(sampler, params, tokenizer, prompts, bos=2, new_tokens=5, seed=0)
+  lines = generate(sampler, params, tokenizer, prompts, bos=2, new_tokens=5, seed=0, step=0)
   longest = max(len(tokenizer.encode(p)) for p in prompts) + 1 + 5
   for prompt, line in zip(prompts, lines, strict=True):
     ids = [2, *tokenizer.encode(prompt)]
@@ -42,14 +42,15 @@ def test_greedy_lines_are_the_likeliest_tokens(model):
     assert line.startswith(prompt)
 
 
-def test_a_seed_gives_the_same_lines_again_and_another_seed_others(model):
+def test_a_seed_and_step_give_the_same_lines_again_and_others_give_others(model):
   logits, params, tokenizer = model
   sampler = make_sampler(logits, eos=1, temperature=1.0)
-  one, again, other = (
-    generate(sampler, params, tokenizer, ['Türkiye'], bos=2, new_tokens=16, seed=seed)
-    for seed in (1, 1, 2)
+  one, again, seed, step, last = (
+    generate(sampler, params, tokenizer, ['Türkiye'], bos=2, new_tokens=16, seed=seed, step=step)
+    for seed, step in ((1, 9), (1, 9), (2, 9), (1, 10), (2**32 - 1, 10))
   )
-  assert one == again != other
+  assert one == again
+  assert len({*one, *seed, *step, *last}) == 4
 
 
 def test_a_row_ends_with_its_eos(model):
@@ -62,6 +63,10 @@ def test_a_row_ends_with_its_eos(model):
     return jax.nn.one_hot(likely_BT, 8192) + 0 * tokens_BT[..., None]
 
   rows = make_sampler(logits, eos=1, temperature=0)(
-    params, np.array([[2, 7, 8, 0, 0, 0, 0, 0]], np.int32), np.array([3], np.int32), np.uint32(0)
+    params,
+    np.array([[2, 7, 8, 0, 0, 0, 0, 0]], np.int32),
+    np.array([3], np.int32),
+    np.uint32(0),
+    np.uint32(0),
   )
   assert rows.tolist() == [[2, 7, 8, 5, 5, 1, 1, 1]]

@@ -14,16 +14,10 @@ import time
 
 import jax
 
-from jaxlink import config, metrics, train
+from jaxlink import config, metrics, setup, train
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
-from jaxlink.data import resolve
-from jaxlink.data.blocks import Blocks
-from jaxlink.data.loader import Batches, Loader
-from jaxlink.data.mixture import Mixture
-from jaxlink.data.tokenizer import Tokenizer, padded_size
-from jaxlink.data.windows import Windows
-from jaxlink.optimizer import make_optimizer, make_schedule
+from jaxlink.data.loader import Loader
 from jaxlink.stage import Run
 from jaxlink.stop import Stop
 
@@ -40,33 +34,16 @@ def main() -> None:
   run = config.parse(Run, [args.gin_file], args.gin_bindings)
   (stage,) = run.stages
 
-  data = resolve.resolve_on_hosts(run)
-  (sources,) = data.stages
-  blocks = [Blocks(source.folder) for source in sources]
-  windows = [Windows(b, stage.sequence_length, run.seed_order) for b in blocks]
-  mixture = Mixture([b.name for b in blocks], [source.rate for source in sources])
-  batches = Batches(mixture, windows, stage.batch)
-  mesh = mesh_lib.make_mesh(run.mesh)
-  model = run.model.resolve(
-    platform=mesh.devices.flat[0].platform,
-    vocabulary=run.model.vocabulary or padded_size(Tokenizer(data.tokenizer['path']).size),
-  )
-  optimizer = make_optimizer(stage.optimizer, stage.steps)
-  schedule = make_schedule(stage.optimizer, stage.steps)
-  abstract = step_lib.abstract_state(model, optimizer, mesh)
-  step = step_lib.compile_step(
-    step_lib.make_train_step(
-      model, optimizer, schedule, mesh, loss_config=run.loss, n_sources=len(sources)
-    ),
-    abstract,
-    step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh),
-  )
-  sharding = mesh_lib.batch_sharding(mesh)
+  data = setup.open_data(run)
+  batches = data.batches
+  plan = setup.make_plan(run, data.tokenizer)
+  step = plan.compile_step(run, len(data.blocks))
+  sharding = mesh_lib.batch_sharding(plan.mesh)
 
   def bare() -> float:
     with Loader(batches, sharding, start=0, stop=1) as loader:
       batch = loader[0]
-    state = step_lib.init_state(model, optimizer, mesh, run.seed_init)
+    state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
     state, values = step(state, batch)
     jax.block_until_ready(values)
     began = time.perf_counter()
@@ -76,12 +53,12 @@ def main() -> None:
     return args.steps * stage.tokens_per_step / (time.perf_counter() - began)
 
   def loop() -> float:
-    state = step_lib.init_state(model, optimizer, mesh, run.seed_init)
+    state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
     with tempfile.TemporaryDirectory() as folder:
       log = metrics.Metrics(folder)
       logger = metrics.Logger(
         log, steps=0, tokens_per_step=stage.tokens_per_step,
-        flatten=lambda values: train.by_source(mixture.names, values),
+        flatten=lambda values: train.by_source(batches.mixture.names, values),
       )  # fmt: skip
       with Stop() as stop, Loader(batches, sharding, start=0, stop=args.steps + 1) as loader:
         for index in range(args.steps + 1):

@@ -1,0 +1,44 @@
+"""A plan says what it counts, what it assumes and what is missing."""
+
+import pytest
+
+from jaxlink import config, dry_run
+from jaxlink.stage import Run
+
+
+def _report(project, capsys, *bindings: str) -> tuple[int, str]:
+  code = dry_run.report(config.parse(Run, [project.recipe], list(bindings)), [project.recipe])
+  return code, capsys.readouterr().out
+
+
+def test_with_a_cache_nothing_is_assumed_and_nothing_missing(trained):
+  project, _ = trained
+  output = project.train(project.folder / 'run', arguments=['--dry_run'])
+  assert 'train step: 2 sources; lowered' in output
+  assert 'nothing is missing' in output
+
+
+def test_without_a_cache_the_number_of_sources_is_said_to_be_assumed(trained, capsys, tmp_path):
+  empty = f"DataConfig.cache_dir = '{tmp_path}'", 'DecoderConfig.vocabulary = 768'
+  code, output = _report(trained[0], capsys, *empty)
+  assert code == 1
+  assert '2 sources assumed, as in Stage.rates' in output
+  code, output = _report(trained[0], capsys, *empty, "Stage.rates = {'a': 1, 'b': 1, 'c': 1}")
+  assert '3 sources assumed, as in Stage.rates' in output
+  code, output = _report(trained[0], capsys, *empty, 'Stage.rates = {}')
+  assert '2 sources assumed, as of one target' in output
+
+
+@pytest.mark.parametrize(
+  ('mesh', 'message'),
+  [
+    (['MeshConfig.data = 4'], 'its axes multiply to 4, and there are 8 devices.'),
+    (['MeshConfig.fsdp = 16', 'Stage.batch = 16'],
+     'its axes multiply to 16, and there are 8 devices, which 16 does not divide.'),
+  ],
+)  # fmt: skip
+def test_a_mesh_that_does_not_fit_is_told_with_both_numbers(trained, capsys, mesh, message):
+  code, output = _report(trained[0], capsys, 'Run.mesh = @MeshConfig()', *mesh,
+                         'DecoderConfig.vocabulary = 768')  # fmt: skip
+  assert code == 1
+  assert message in output.split('missing:')[1]
