@@ -70,20 +70,20 @@ def answer(
   _import_tensorflow()
   import seqio
 
-  from jaxlink.data import build, fingerprint, resolve
+  from jaxlink.data import build, cache_plan, fingerprint, resolve
 
   for module in request['modules']:
     _import(module)
   os.makedirs(os.path.join(cache_dir, 'resolved'), exist_ok=True)
   inputs = fingerprint.Inputs(os.path.join(cache_dir, 'hashes.json'))
-  settings = build.CacheSettings(request['shards'], request['block'])
+  settings = cache_plan.CacheSettings(request['shards'], request['block'])
 
-  plans: dict[str, build.Plan] = {}  # by folder: each cache is built once
+  plans: dict[str, cache_plan.Plan] = {}  # by folder: each cache is built once
 
-  def add(task: str, split: str, link: build.Link | None = None) -> dict[str, str]:
+  def add(task: str, split: str, link: cache_plan.Link | None = None) -> dict[str, str]:
     from jaxlink.data import register
 
-    plan = build.plan(
+    plan = cache_plan.make_plan(
       task, split, cache_dir=cache_dir, inputs=inputs, modules=request['modules'], link=link,
       settings=settings,
     )  # fmt: skip
@@ -98,7 +98,7 @@ def answer(
   for stage in request['stages']:
     rates = _rates(stage)
     links = {
-      task: build.Link(_policy(policy), request['seed_link'])
+      task: cache_plan.Link(_policy(policy), request['seed_link'])
       for task, policy in stage['link'].items()
     }
     _check_links(links, rates)

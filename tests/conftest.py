@@ -1,6 +1,7 @@
 """Eight CPU devices for every test; set before jax is imported, after which nothing would change."""
 
 import os
+import sys
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_THREEFRY_PARTITIONABLE'] = '1'
@@ -12,9 +13,9 @@ os.environ['XLA_FLAGS'] = ' '.join(
   ]
 )
 
-import pytest  # noqa: E402 (what is above comes before jax)
+import pytest
 
-from tests import tiny_project  # noqa: E402
+from tests import tiny_project
 
 
 @pytest.fixture(scope='session')
@@ -23,6 +24,7 @@ def project(tmp_path_factory) -> tiny_project.Project:
   made = tiny_project.make(tmp_path_factory.mktemp('project'))
   # For the children of a run in this process, and its compiled steps.
   os.environ['PYTHONPATH'] = str(made.folder)
+  sys.path.insert(0, str(made.folder))
   os.environ['JAXLINK_CACHE'] = str(made.folder / 'compiled')
   return made
 

@@ -16,7 +16,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import build, register
+from jaxlink.data import build, cache_plan, machine, register
 from jaxlink.data import preprocessors as prep
 from jaxlink.data.blocks import MANIFEST, Blocks
 from jaxlink.data.fingerprint import Inputs
@@ -31,7 +31,7 @@ from tests.data.conftest import SAMPLE, sample_text
 pytestmark = pytest.mark.usefixtures('forget_tasks')
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = build.CacheSettings(shards=3, block=256)
+SETTINGS = cache_plan.CacheSettings(shards=3, block=256)
 POLICY = LinkPolicy(lexicon=str(SAMPLE / 'en-tr.tsv'), language='tr', doc_fraction=0.8)
 
 
@@ -57,7 +57,7 @@ def plan_of(folder, tokenizer, *, link=None, name='build_en', modules=(), cache=
     register.register_corpus(
       name, write_corpus(folder), language='en', tokenizer=tokenizer, on_bad='skip', **task
     )
-  return build.plan(
+  return cache_plan.make_plan(
     name, 'train', cache_dir=str(folder / cache), inputs=Inputs(), modules=modules, link=link,
     settings=SETTINGS,
   )  # fmt: skip
@@ -158,7 +158,7 @@ def test_bad_lines_are_counted_even_if_a_step_drops_documents(tmp_path, tiny_tok
 @pytest.mark.parametrize('changes', [{}, {'ratio_of': 'all', 'word_ratio': 0.2}], ids=str)
 def test_the_dose_is_the_sum_of_the_references(tmp_path, tiny_tokenizers, changes):
   policy = dataclasses.replace(POLICY, **changes)
-  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=build.Link(policy, 7))
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=cache_plan.Link(policy, 7))
   blocks = build.build(plan, processes=1, progress=False)
   tokenizer, lexicon = Tokenizer(tiny_tokenizers['byte_level']), Lexicon.load(policy.lexicon)
   texts = english()
@@ -197,7 +197,7 @@ def test_a_ratio_that_cannot_be_reached_leaves_its_shortfall_in_the_manifest(
   tmp_path, tiny_tokenizers
 ):
   policy = dataclasses.replace(POLICY, ratio_of='all', word_ratio=1.0)
-  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=build.Link(policy, 7))
+  plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=cache_plan.Link(policy, 7))
   dose = build.build(plan, processes=1, progress=False).manifest['dose']
   lexicon = Lexicon.load(policy.lexicon)
   counts = [substitute_lib.count(t, lexicon, policy) for t in english()]
@@ -243,7 +243,7 @@ def test_a_preprocessor_that_draws_without_a_seed_is_refused(tmp_path, tiny_toke
 
 def test_a_part_is_one_file_however_many_shards_there_are(tmp_path, tiny_tokenizers):
   plan = plan_of(tmp_path, tiny_tokenizers['byte_level'])
-  plan = dataclasses.replace(plan, settings=build.CacheSettings(shards=40, block=256))
+  plan = dataclasses.replace(plan, settings=cache_plan.CacheSettings(shards=40, block=256))
   build._build(plan, 1, False)
   assert sorted(p.name for p in Path(plan.work).glob('tmp-part*/*')) == [
     'counts.json', 'documents.pickle',
@@ -269,7 +269,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(
   assert f' {tokens:,} tokens' in lines[-1]
 
 
-@pytest.mark.parametrize('link', [None, build.Link(POLICY, 0)], ids=['plain', 'link'])
+@pytest.mark.parametrize('link', [None, cache_plan.Link(POLICY, 0)], ids=['plain', 'link'])
 def test_the_number_of_parts_does_not_change_a_byte(tmp_path, tiny_tokenizers, monkeypatch, link):
   plan = plan_of(tmp_path, tiny_tokenizers['sentencepiece'], link=link)
   build.build(plan, processes=1, progress=False)
@@ -322,7 +322,7 @@ def test_two_processes_build_the_same_bytes_and_report_what_went_wrong(
 
   for name, error, message in (
     ('two_bad', ValueError, r'two_bad:train: BadDocument: .*c0\.jsonl, line 7: not JSON'),
-    ('two_killed', build.concurrent.futures.BrokenExecutor, 'terminated abruptly'),
+    ('two_killed', machine.concurrent.futures.BrokenExecutor, 'terminated abruptly'),
   ):
     plan = plan_of(tmp_path, '', name=name, modules=('build_tasks',))
     with pytest.raises(error, match=message):
@@ -335,7 +335,7 @@ def test_a_bad_line_is_named_in_one_line(tmp_path, tiny_tokenizers):
   register.register_corpus(
     'build_bad', write_corpus(tmp_path), language='en', tokenizer=tiny_tokenizers['byte_level']
   )
-  plan = build.plan('build_bad', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  plan = cache_plan.make_plan('build_bad', 'train', cache_dir=str(tmp_path), inputs=Inputs())
   with pytest.raises(ValueError) as caught:  # noqa: PT011
     build.build(plan, processes=1, progress=False)
   assert str(caught.value).startswith(
@@ -350,7 +350,9 @@ def test_a_source_without_text_is_an_error_and_leaves_nothing(tmp_path, tiny_tok
     'build_empty', {'train': tmp_path / 'a.jsonl'}, language='en', on_bad='skip',
     tokenizer=tiny_tokenizers['byte_level'],
   )  # fmt: skip
-  plan = build.plan('build_empty', 'train', cache_dir=str(tmp_path / 'cache'), inputs=Inputs())
+  plan = cache_plan.make_plan(
+    'build_empty', 'train', cache_dir=str(tmp_path / 'cache'), inputs=Inputs()
+  )
   with pytest.raises(ValueError, match='holds no text: 1 files, 1 empty documents, 1 bad lines'):
     build.build(plan, processes=1, progress=False)
   left = [p for p in (tmp_path / 'cache').rglob('*') if p.is_file() and p.suffix != '.lock']
@@ -381,13 +383,13 @@ def test_a_second_build_says_that_it_waits_and_then_opens_the_first_ones_cache(
 
 def test_a_split_or_feature_that_is_not_there_is_an_error(built, tmp_path):
   with pytest.raises(ValueError, match=r"'build_en' has no split 'test'. Splits: train"):
-    build.plan('build_en', 'test', cache_dir=str(tmp_path), inputs=Inputs())
+    cache_plan.make_plan('build_en', 'test', cache_dir=str(tmp_path), inputs=Inputs())
   seqio.TaskRegistry.add(
     'build_other', source=seqio.TaskRegistry.get('build_en').source,
     output_features={'ids': seqio.Feature(seqio.ByteVocabulary())},
   )  # fmt: skip
   with pytest.raises(ValueError, match=r"no feature 'targets'\. Features: ids"):
-    build.plan('build_other', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+    cache_plan.make_plan('build_other', 'train', cache_dir=str(tmp_path), inputs=Inputs())
 
 
 def test_a_cache_needs_a_task_that_tokenises_with_marks(built, tmp_path):
@@ -395,9 +397,11 @@ def test_a_cache_needs_a_task_that_tokenises_with_marks(built, tmp_path):
     'build_plain', source=seqio.TaskRegistry.get('build_en').source,
     output_features={'targets': seqio.Feature(seqio.ByteVocabulary())},
   )  # fmt: skip
-  for link in (None, build.Link(POLICY, 0)):
+  for link in (None, cache_plan.Link(POLICY, 0)):
     with pytest.raises(ValueError, match="'build_plain' has no step `tokenize_marked`"):
-      build.plan('build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=link)
+      cache_plan.make_plan(
+        'build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=link
+      )
 
 
 def test_a_task_of_ones_own_may_tokenise_with_marks_without_settings(built, tmp_path):
@@ -406,8 +410,8 @@ def test_a_task_of_ones_own_may_tokenise_with_marks_without_settings(built, tmp_
     'build_own', source=task.source, preprocessors=[prep.tokenize_marked],
     output_features=task.output_features,
   )  # fmt: skip
-  plan = build.plan(
-    'build_own', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=build.Link(POLICY, 0),
+  plan = cache_plan.make_plan(
+    'build_own', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=cache_plan.Link(POLICY, 0),
     settings=SETTINGS,
   )  # fmt: skip
   blocks = build.build(plan, processes=1, progress=False)
@@ -417,7 +421,7 @@ def test_a_task_of_ones_own_may_tokenise_with_marks_without_settings(built, tmp_
 @pytest.mark.parametrize('name', ['shards', 'block'])
 def test_settings_below_one_are_errors(name):
   with pytest.raises(ValueError, match=f'CacheSettings.{name} is 0: it is 1 or more'):
-    build.CacheSettings(**{name: 0})
+    cache_plan.CacheSettings(**{name: 0})
 
 
 # ── kills ──
@@ -425,7 +429,7 @@ def test_settings_below_one_are_errors(name):
 DRIVER = '''
 import hashlib, json, os, signal, sys
 import seqio, tensorflow
-from jaxlink.data import blocks, build, register
+from jaxlink.data import blocks, build, cache_plan, register
 from jaxlink.data.fingerprint import Inputs
 from tests.data import test_build
 
@@ -450,15 +454,15 @@ def child(target, kill_at):
   for owner, name in (
     (os, 'rename'), (os, 'replace'), (os, 'makedirs'), (os, 'remove'), (build.shutil, 'rmtree'),
     (build.pickle, 'dump'), (build.pickle, 'load'), (blocks.ShardWriter, 'close'),
-    (blocks.ShardWriter, '_write'), (build, '_encode'), (build.shutil, 'copyfile'),
+    (blocks.ShardWriter, '_write'), (cache_plan, 'encode'), (build.shutil, 'copyfile'),
   ):
     setattr(owner, name, counted(getattr(owner, name)))
-  examples = build._examples_of
+  examples = cache_plan.examples_of
   def logged(task, plan, parts, part):
     with open(folder + '/read.txt', 'a') as file:
       file.write(f'{part}\\n')
     return examples(task, plan, parts, part)
-  build._examples_of = logged
+  cache_plan.examples_of = logged
   build.build(plan, processes=1, progress=False)
   os._exit(0)
 

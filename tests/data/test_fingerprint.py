@@ -367,7 +367,7 @@ def test_each_ingredient_of_a_cache_changes_its_fingerprint(
 
   import regex
 
-  from jaxlink.data import build, register
+  from jaxlink.data import cache_plan, register
   from jaxlink.link import words
   from jaxlink.link.substitute import LinkPolicy
 
@@ -382,10 +382,10 @@ def test_each_ingredient_of_a_cache_changes_its_fingerprint(
 
   def of(task='fp_en', split='train', seed=0, settings=None, link=True, **changes):
     changed_policy = dataclasses.replace(policy, **changes)
-    return build.plan(
+    return cache_plan.make_plan(
       task, split, cache_dir='cache', inputs=Inputs(),
-      link=build.Link(changed_policy, seed) if link else None,
-      settings=settings or build.CacheSettings(),
+      link=cache_plan.Link(changed_policy, seed) if link else None,
+      settings=settings or cache_plan.CacheSettings(),
     ).fingerprint  # fmt: skip
 
   base = of()
@@ -394,7 +394,7 @@ def test_each_ingredient_of_a_cache_changes_its_fingerprint(
   assert of(stop_words=shutil.copy(tmp_path / 'stop.txt', f'{tmp_path}/s2.txt')) == base
   different = [
     of(link=False), of(seed=1), of(split='validation'), of(task='fp_skip'),
-    of(settings=build.CacheSettings(shards=9)), of(settings=build.CacheSettings(block=9)),
+    of(settings=cache_plan.CacheSettings(shards=9)), of(settings=cache_plan.CacheSettings(block=9)),
   ]  # fmt: skip
   changes = {
     'language': 'az', 'doc_fraction': 0.4, 'word_ratio': 0.4, 'ratio_of': 'all', 'senses': 'first',
@@ -423,14 +423,14 @@ def test_the_function_behind_a_foreign_source_counts(forget_tasks):
   import seqio
   import tensorflow as tf
 
-  from jaxlink.data import build
+  from jaxlink.data import cache_plan
 
   def of(text):
     def rows(split, shuffle_files, seed=None):
       return tf.data.Dataset.from_tensors({'text': text})
 
     source = seqio.FunctionDataSource(rows, splits=['train'])
-    return digest(build._describe_source(source, 'train', Inputs()))
+    return digest(cache_plan._describe_source(source, 'train', Inputs()))
 
   assert of('a') == of('a')
   assert of('a') != of('b')

@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from jaxlink.data import build, register
+from jaxlink.data import build, cache_plan, register
 from jaxlink.data.fingerprint import Inputs, difference
 from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
 
@@ -89,7 +89,7 @@ def test_one_call_registers_a_language_from_any_kind_of_file(tmp_path, tiny_toke
     found = task.get_dataset(None, split, shuffle=False).as_numpy_iterator()
     assert sorted(tokenizer.decode(e['targets']) for e in found) == sorted(texts)
     inputs = Inputs()
-    plan = build.plan('reg_tr', split, cache_dir=str(tmp_path / 'cache'), inputs=inputs)
+    plan = cache_plan.make_plan('reg_tr', split, cache_dir=str(tmp_path / 'cache'), inputs=inputs)
     assert inputs.files
     blocks = build.build(plan, processes=1, progress=False)
     ids, _ = blocks.read(0, blocks.tokens)
@@ -104,12 +104,12 @@ def test_tfds_caches_differ_by_their_data(tmp_path, tiny_tokenizers):
   register.register_corpus(
     'reg_tfds', source, language='tr', tokenizer=tiny_tokenizers['byte_level']
   )
-  plan = build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  plan = cache_plan.make_plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
   file = next(tmp_path.glob('proverbs/1.0.0/*train*'))
   data = bytearray(file.read_bytes())
   data[-5] ^= 1
   file.write_bytes(data)
-  other = build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  other = cache_plan.make_plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=Inputs())
   assert other.fingerprint != plan.fingerprint
 
 
@@ -119,7 +119,7 @@ def test_a_new_version_of_a_tfds_data_set_is_noticed(tmp_path, tiny_tokenizers):
     'reg_tfds', source, language='tr', tokenizer=tiny_tokenizers['byte_level']
   )
   inputs = Inputs()
-  build.plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=inputs)
+  cache_plan.make_plan('reg_tfds', 'train', cache_dir=str(tmp_path), inputs=inputs)
   assert difference(inputs.kept()) is None
   shutil.copytree(tmp_path / 'proverbs/1.0.0', tmp_path / 'proverbs/1.0.1')
   assert difference(inputs.kept()) == f'{tmp_path}/proverbs/*/dataset_info.json names other files'
@@ -135,7 +135,7 @@ def test_a_remote_corpus_is_cached_like_a_local_one(tmp_path, tiny_tokenizers):
       tokenizer=tiny_tokenizers['byte_level'],
     )  # fmt: skip
   plans = [
-    build.plan(name, 'train', cache_dir=str(tmp_path), inputs=Inputs())
+    cache_plan.make_plan(name, 'train', cache_dir=str(tmp_path), inputs=Inputs())
     for name in ('reg_local', 'reg_remote')
   ]
   local, remote = (build.build(plan, processes=1, progress=False) for plan in plans)

@@ -1,0 +1,128 @@
+"""LINK in a cache that is built: the task with substitution in it, its dose, and sentences to show.
+
+Easy to get wrong: `ratio_of='all'`. Its probability comes from a count of the whole source, so the source
+is read once before it is rewritten.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from jaxlink.data import cache_plan
+from jaxlink.data import preprocessors as prep
+from jaxlink.link import draws, lexicon, substitute
+
+_SENTENCES = 3  # rewritten sentences kept in the manifest, to be shown
+
+
+def linked_task(plan: cache_plan.Plan, probability: float | None) -> seqio.Task:
+  """Returns the task with `link_substitute` before its tokenisation, or the task as it is."""
+  task = plan.get_task()
+  if not plan.link:
+    return task
+  at = cache_plan.tokenization_step(task)
+  step = functools.partial(
+    prep.link_substitute,
+    policy=plan.link.policy,
+    source=plan.task,
+    seed=plan.link.seed,
+    probability=probability,
+    text_key=cache_plan.text_key(task),
+  )
+  return seqio.Task(
+    plan.task,
+    source=task.source,
+    output_features=task.output_features,
+    preprocessors=[*task.preprocessors[:at], step, *task.preprocessors[at:]],
+  )
+
+
+def probability(plan: cache_plan.Plan) -> tuple[float | None, float]:
+  """Returns the probability that reaches a ratio of *all* words, and by how much it falls short.
+
+  It needs a count of the source; None and 0 for the ratios that do not.
+  """
+  if not plan.link or plan.link.policy.ratio_of != 'all':
+    return None, 0.0
+  policy = plan.link.policy
+  words, stop = lexicon.Lexicon.load(policy.lexicon), prep.stop_words(policy)
+  doses = (substitute.count(t, words, policy, stop_words=stop) for t in _texts(plan))
+  dose = sum(doses, substitute.Dose())
+  return substitute.probability(policy, dose.words, dose.eligible)
+
+
+def count_dose(
+  plan: cache_plan.Plan,
+  dose: np.ndarray,
+  counts: dict[str, int],
+  probability: float | None,
+  shortfall: float,
+) -> dict[str, Any]:
+  words = lexicon.Lexicon.load(plan.link.policy.lexicon)
+  return {
+    **dict(zip(prep.DOSE_FIELDS, dose.tolist(), strict=True)),
+    'tokens_before': counts['tokens_before'],
+    'tokens_after': counts['tokens'],
+    'probability': plan.link.policy.word_ratio if probability is None else probability,
+    'shortfall': shortfall,
+    'policy': dataclasses.asdict(plan.link.policy),
+    'seed': plan.link.seed,
+    'lexicon': {
+      'sha256': words.sha256,
+      'entries': len(words.entries),
+      'counts': dict(words.counts),
+    },
+  }
+
+
+def show_sentences(plan: cache_plan.Plan, probability: float | None) -> list[dict[str, str]]:
+  """Returns a few rewritten sentences, as they were and as they are."""
+  policy = plan.link.policy
+  words, stop = lexicon.Lexicon.load(policy.lexicon), prep.stop_words(policy)
+  keyed = policy.draws(plan.link.seed, plan.task, 0)
+  found: list[dict[str, str]] = []
+  for text in _texts(plan):
+    result = substitute.substitute(
+      text, words, policy, keyed, document=draws.key_of(text), probability=probability,
+      stop_words=stop,
+    )  # fmt: skip
+    if result.sites:
+      found.append(_sentence(text, result.sites))
+    if len(found) == _SENTENCES:
+      break
+  return found
+
+
+def _texts(plan: cache_plan.Plan) -> Iterator[str]:
+  """Yields the source's texts as LINK gets them: cleaned, not yet tokenised."""
+  task = plan.get_task()
+  at = cache_plan.tokenization_step(task)
+  key = cache_plan.text_key(task)
+  untokenized = seqio.Task(
+    plan.task,
+    source=task.source,
+    output_features={key: seqio.Feature(seqio.PassThroughVocabulary(1), dtype=tf.string, rank=0)},
+    preprocessors=task.preprocessors[:at],
+  )
+  for example in cache_plan.examples_of(untokenized, plan, 1, 0):
+    yield example[key].decode()
+
+
+def _sentence(text: str, sites: Sequence[tuple[int, int, str, str]]) -> dict[str, str]:
+  """Cuts the sentence of the first site out of a text, before and after, replacements in brackets."""
+  begin, end = sites[0][:2]
+  full_stop = text.rfind('. ', 0, begin)
+  start = max(text.rfind('\n', 0, begin) + 1, full_stop + 2 if full_stop >= 0 else 0)
+  stop = text.find('. ', end) + 1 or len(text)
+  pieces, at = [], start
+  for begin, end, original, replacement in sites:
+    if start <= begin and end <= stop:
+      space = ' ' if original.startswith(' ') and replacement.startswith(' ') else ''
+      pieces += [text[at:begin], space, f'[{replacement.strip()}]']
+      at = end
+  return {'original': text[start:stop], 'substituted': ''.join([*pieces, text[at:stop]])}
