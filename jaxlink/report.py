@@ -83,19 +83,30 @@ def describe_dose(blocks: Blocks) -> str:
   if not dose:
     return ''
   policy = dose['policy']
-  share = lambda part, whole: f'{dose[part]:,} ({dose[part] / max(1, dose[whole]):.1%})'  # noqa: E731
+  if policy['ratio_of'] == 'all':
+    realised, asked = dose['replaced'] / max(1, dose['words']), 'of all words'
+  else:
+    realised, asked = dose['replaced'] / max(1, dose['eligible']), 'of the eligible'
+
+  def share(part: str, whole: str) -> str:
+    return f'{dose[part]:,} ({dose[part] / max(1, dose[whole]):.1%})'
+
   lines = [
     f'LINK on {blocks.name}: {share("documents_rewritten", "documents")} of {dose["documents"]:,} '
     f'documents rewritten (asked {policy["doc_fraction"]:.0%})',
     f'  of their {dose["words"]:,} words: covered {share("covered", "words")}, eligible '
-    f'{share("eligible", "words")}, replaced {share("replaced", "words")}; '
-    f'{dose["replaced"] / max(1, dose["eligible"]):.1%} of the eligible '
-    f'(asked {policy["word_ratio"]:.0%} of {policy["ratio_of"]})',
+    f'{share("eligible", "words")}, replaced {share("replaced", "words")}: '
+    f'{realised:.1%} {asked} (asked {policy["word_ratio"]:.0%})',
     f'  tokens {dose["tokens_before"]:,} → {dose["tokens_after"]:,} '
     f'(inflation {dose["tokens_after"] / dose["tokens_before"]:.3f}); lexicon of '
     f'{dose["lexicon"]["entries"]:,} words, '
     f'{dose["lexicon"]["counts"]["identity_pairs"]:,} identity pairs dropped',
   ]
+  if dose['shortfall']:
+    lines.append(
+      f'  the lexicon cannot reach the ratio: every eligible word is replaced, and '
+      f'{dose["shortfall"]:.1%} of all words are missing'
+    )
   for example in blocks.manifest['examples']:
     lines += [f'  before: {clip(example["original"])}', f'  after:  {clip(example["substituted"])}']
   return '\n'.join(lines)
