@@ -1,7 +1,7 @@
 """One of two processes of a run on CPU: reads a few batches as global arrays and writes digests.
 
-Run by test_loader.py:
-  python -m tests.data.multihost_digest PROCESS PORT LAYOUT WORKERS OUT
+Run by test_loader.py (sources in memory, a few steps) and test_batches_of_caches.py (a recipe's caches):
+  python -m tests.data.multihost_digest PROCESS PORT LAYOUT WORKERS OUT [RECIPE STEPS]
 """
 
 import json
@@ -35,7 +35,17 @@ def batches() -> Batches:
   )
 
 
-def main(process: int, port: int, layout: str, workers: int, out: Path) -> None:
+def batches_of(recipe: str) -> Batches:
+  """The batches of a recipe whose caches are there, LINK included."""
+  from jaxlink import config, setup
+  from jaxlink.stage import Run
+
+  return setup.open_data(config.parse(Run, [recipe])).batches
+
+
+def main(
+  process: int, port: int, layout: str, workers: int, out: Path, recipe: str = '', steps: str = ''
+) -> None:
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, process, initialization_timeout=60)
   shape, axes, spec = LAYOUTS[layout]
@@ -43,7 +53,8 @@ def main(process: int, port: int, layout: str, workers: int, out: Path) -> None:
   mesh = Mesh(devices.reshape(shape), axes, axis_types=(AxisType.Auto,) * len(axes))
   sharding = NamedSharding(mesh, spec)
   digests = []
-  with Loader(batches(), sharding, start=START, stop=STOP, workers=workers) as loader:
+  source, start, stop = (batches_of(recipe), 0, int(steps)) if recipe else (batches(), START, STOP)
+  with Loader(source, sharding, start=start, stop=stop, workers=workers) as loader:
     for batch in loader:
       digests.append(digest(multihost_utils.process_allgather(batch, tiled=True)))
     rows = loader.rows.tolist()
@@ -52,4 +63,5 @@ def main(process: int, port: int, layout: str, workers: int, out: Path) -> None:
 
 
 if __name__ == '__main__':
-  main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
+  process, port, layout, workers, out, *recipe = sys.argv[1:]
+  main(int(process), int(port), layout, int(workers), Path(out), *recipe)

@@ -1,5 +1,11 @@
 """Batches of real caches, with mixture, packing and LINK: a function of the step, whoever reads them."""
 
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -67,3 +73,33 @@ def test_every_token_comes_from_the_cache(batches):
   excess = np.bincount(rows.ravel(), minlength=700) - np.bincount(tokens, minlength=700)
   assert excess.sum() == count * window.length - window.blocks.tokens
   assert (excess >= 0).all()
+
+
+@pytest.mark.slow
+def test_two_processes_assemble_the_batches_of_one(trained, whole, tmp_path):
+  project, _ = trained
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  outs = [tmp_path / str(process) for process in range(2)]
+  environment = project.environment(devices=4)
+  root = pathlib.Path(__file__).parents[2]
+  environment['PYTHONPATH'] += f':{root}'
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-m', 'tests.data.multihost_digest', str(process), str(port), 'data', '0',
+       str(out), project.recipe, str(STEPS)],
+      env=environment, cwd=project.folder, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
+    for process, out in enumerate(outs)
+  ]  # fmt: skip
+  try:
+    printed = [process.communicate(timeout=200)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert [process.returncode for process in processes] == [0, 0], printed
+  results = [json.loads(out.read_text()) for out in outs]
+  assert [r['digests'] for r in results] == [whole, whole]
+  assert sorted(results[0]['rows'] + results[1]['rows']) == list(range(BATCH))
