@@ -1,4 +1,4 @@
-"""The SeqIO face of our tokenizers."""
+"""The SeqIO face of tokenizers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,10 @@ from jaxlink.data import tokenizer
 
 
 class ChunkedVocabulary(seqio.Vocabulary):
-  """A `jaxlink.data.tokenizer.Tokenizer` (SentencePiece or byte-level BPE) as SeqIO vocabulary.
+  """A `jaxlink.data.tokenizer.Tokenizer`, one of ours or a foreign one, as SeqIO vocabulary.
+
+  Its special ids are the tokenizer's own: `bos_id` and `unk_id` are None where it has none, and
+  `pad_id` is then as `Tokenizer.pad_id` says.
 
   Args:
     path: the tokenizer's file. It is read when first needed, so that registering many tasks is quick.
@@ -30,19 +33,19 @@ class ChunkedVocabulary(seqio.Vocabulary):
 
   @property
   def pad_id(self) -> int:
-    return tokenizer.PAD
+    return self.tokenizer.pad_id
 
   @property
-  def bos_id(self) -> int:
-    return tokenizer.BOS
+  def bos_id(self) -> int | None:
+    return self.tokenizer.bos_id
 
   @property
   def eos_id(self) -> int:
-    return tokenizer.EOS
+    return self.tokenizer.eos_id
 
   @property
-  def unk_id(self) -> int:
-    return tokenizer.UNK
+  def unk_id(self) -> int | None:
+    return self.tokenizer.unk_id
 
   @property
   def _base_vocab_size(self) -> int:

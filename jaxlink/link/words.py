@@ -38,10 +38,12 @@ def chunk(text: str) -> list[str]:
   return _CHUNK.findall(text)
 
 
-# Flags of a word mark: whether its chunk begins with a space, and the case of its letters.
+# Flags of a word mark: whether its chunk begins with a space, the case of its letters, and whether
+# its tokens may be exchanged for those of another word.
 LEADING_SPACE = 1
 TITLE = 2  # first letter upper, or a single capital: a replacement gets its first letter raised
 UPPER = 4  # two letters or more, all upper: a replacement is put in capitals
+UNSPLICEABLE = 8  # its tokens in context are not those of its chunk: both routes leave it alone
 
 
 def is_word(text: str) -> bool:

@@ -4,9 +4,11 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tokenizers import pre_tokenizers
 
 from jaxlink.data.vocabulary import ChunkedVocabulary
 from tests.data.conftest import sample_text
+from tests.data.test_foreign import train_byte_level, train_sentencepiece
 from tests.data.test_tokenizer import HOSTILE
 
 TEXTS = [*HOSTILE, *sample_text('bn').split('\n')[:20], *sample_text('tr').split('\n')[:20]]
@@ -57,6 +59,36 @@ def test_ids_of_specials_follow_seqio(vocabulary):
     3,
   )
   assert vocabulary.vocab_size == vocabulary.tokenizer.size == 1000
+
+
+@pytest.fixture(scope='module')
+def foreign(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('foreign')
+  pattern = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+  train_byte_level(folder / 'gpt2.json', TEXTS, pattern, ['<|endoftext|>'])
+  train_sentencepiece(
+    folder / 't5.model', TEXTS, vocab_size=800, model_type='unigram', pad_id=0, eos_id=1, unk_id=2,
+    bos_id=-1,
+  )  # fmt: skip
+  return {kind: ChunkedVocabulary(folder / kind) for kind in ('gpt2.json', 't5.model')}
+
+
+@pytest.mark.parametrize(
+  ('kind', 'specials'), [('gpt2.json', (0, 0, None, None)), ('t5.model', (0, 1, None, 2))]
+)
+def test_a_foreign_tokenizer_keeps_its_own_ids(foreign, kind, specials):
+  vocabulary = foreign[kind]
+  found = vocabulary.pad_id, vocabulary.eos_id, vocabulary.bos_id, vocabulary.unk_id
+  assert found == specials
+  for text in TEXTS:
+    ids = vocabulary.encode(text)
+    assert ids == vocabulary.tokenizer.encode(text)
+    assert vocabulary.encode_tf(tf.constant(text)).numpy().tolist() == ids
+    decoded = vocabulary.decode([*ids, vocabulary.eos_id, 77, vocabulary.pad_id])
+    assert decoded == vocabulary.tokenizer.decode(ids)
+    padded = tf.constant([*ids, vocabulary.eos_id, 77], tf.int32)
+    assert vocabulary.decode_tf(padded).numpy().decode() == decoded
+    assert decoded == text or kind == 't5.model' or '▁' in text
 
 
 def test_equality_is_that_of_the_files_bytes(tiny_tokenizers, tmp_path):

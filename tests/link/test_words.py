@@ -107,3 +107,9 @@ def test_key_folds_case_and_composition():
 )
 def test_case_class(word, case):
   assert words.case_class(word) == case
+
+
+def test_flags_of_a_mark_are_bits_of_their_own():
+  # They are in every cache: their values stay.
+  flags = (words.LEADING_SPACE, words.TITLE, words.UPPER, words.UNSPLICEABLE)
+  assert flags == (1, 2, 4, 8)
