@@ -3,6 +3,9 @@
   python -m jaxlink.cache --gin_file=gin/quickstart.gin
   python -m jaxlink.cache --modules tasks.sample --mixture sample_en_sample_tr
 
+  python -m jaxlink.cache --gin_file=gin/quickstart.gin --publish corpus
+
+The last one writes the text that LINK makes of the recipe's sources, as JSONL with a manifest of the dose.
 Training does this by itself for what is missing; run it beforehand for a large corpus, or to carry
 the cache to a machine without TensorFlow. Killed and started again, it goes on where it was.
 
@@ -19,6 +22,7 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -70,7 +74,9 @@ def answer(
   _import_tensorflow()
   import seqio
 
-  from jaxlink.data import build, cache_plan, fingerprint, resolve
+  from jaxlink.data import blocks as blocks_lib
+  from jaxlink.data import build, cache_plan, fingerprint, linking, registry, resolve
+  from jaxlink.link.policy import LinkPolicy
 
   for module in request['modules']:
     _import(module)
@@ -80,9 +86,7 @@ def answer(
 
   plans: dict[str, cache_plan.Plan] = {}  # by folder: each cache is built once
 
-  def add(task: str, split: str, link: cache_plan.Link | None = None) -> dict[str, str]:
-    from jaxlink.data import register
-
+  def add(task: str, split: str, link: cache_plan.Link | None = None) -> dict[str, Any]:
     plan = cache_plan.make_plan(
       task, split, cache_dir=cache_dir, inputs=inputs, modules=request['modules'], link=link,
       settings=settings,
@@ -90,21 +94,27 @@ def answer(
     plans[plan.folder] = plan
     return {
       'task': task,
-      'language': register.LANGUAGES.get(task, task),
+      'language': registry.LANGUAGES.get(task, task),
       'folder': os.path.relpath(plan.folder, cache_dir),
     }
 
   stages, tasks = [], {}
+  tables: list[tuple[dict[str, Any], LinkPolicy]] = []  # to be made when the caches are there
   for stage in request['stages']:
     rates = _rates(stage)
-    links = {
-      task: cache_plan.Link(_policy(policy), request['seed_link'])
-      for task, policy in stage['link'].items()
+    policies = {
+      task: linking.resolve_policy(_policy(policy)) for task, policy in stage['link'].items()
     }
-    _check_links(links, rates)
-    stages.append(
-      [{**add(task, 'train', links.get(task)), 'rate': rate} for task, rate in rates.items()]
-    )
+    _check_links(policies, rates)
+    sources = []
+    for task, rate in rates.items():
+      policy, link = policies.get(task), None
+      if policy and stage['link_route'] == 'cache':
+        link = cache_plan.Link(policy, request['seed_link'])
+      sources.append({**add(task, 'train', link), 'rate': rate})
+      if policy and not link:
+        tables.append((sources[-1], policy))
+    stages.append(sources)
     tasks.update(rates)
   split = request['evaluation_split']
   evaluations = [
@@ -120,6 +130,12 @@ def answer(
   _check_tokenizers(plans.values())
   for plan in plans.values():
     _tell_losses(build.build(plan, processes=processes))
+  for source, policy in tables:
+    blocks = blocks_lib.Blocks(os.path.join(cache_dir, source['folder']))
+    table = linking.make_table(policy, source['language'], blocks, cache_dir, inputs)
+    source['link'] = os.path.relpath(table.folder, cache_dir)
+    if policy.ratio_of == 'all':
+      source['counts'] = linking.count_source(blocks, table, policy.language_by)
   inputs.save()
 
   first = next(iter(plans.values()))
@@ -142,6 +158,43 @@ def answer(
   with open(path + '.partial', 'w', encoding='utf-8') as file:
     json.dump(kept, file, indent=1)
   os.replace(path + '.partial', path)
+
+
+def publish(request: dict[str, Any], folder: str, seed: int) -> None:
+  """Writes the rewritten training text of each source of a request that has LINK.
+
+  Raises:
+    ValueError: no source has it; and what `answer` raises.
+  """
+  _import_tensorflow()
+
+  from jaxlink.data import cache_plan, fingerprint, linking
+  from jaxlink.data import publish as publish_lib
+
+  for module in request['modules']:
+    _import(module)
+  with tempfile.TemporaryDirectory() as scratch:
+    inputs = fingerprint.Inputs(os.path.join(scratch, 'hashes.json'))
+    written = []
+    for stage in request['stages']:
+      policies = {
+        task: linking.resolve_policy(_policy(fields)) for task, fields in stage['link'].items()
+      }
+      _check_links(policies, _rates(stage))
+      for task, policy in policies.items():
+        plan = cache_plan.make_plan(
+          task, 'train', cache_dir=scratch, inputs=inputs, modules=request['modules'],
+          link=cache_plan.Link(policy, seed),
+        )  # fmt: skip
+        manifest = publish_lib.publish(plan, folder)
+        written.append(os.path.join(folder, f'{task}.train.jsonl.gz'))
+        print(
+          f'{written[-1]}: {manifest["dose"]["documents"]:,} documents, '
+          f'{manifest["dose"]["documents_rewritten"]:,} rewritten; {manifest["dose"]["replaced"]:,} of '
+          f'their {manifest["dose"]["words"]:,} words replaced'
+        )
+  if not written:
+    raise ValueError('--publish: no source of the recipe has a policy in Stage.link.')
 
 
 def _import_tensorflow() -> None:
@@ -202,10 +255,10 @@ def _mixture_rates(mixture: Any) -> dict[str, Fraction]:
   """Returns the exact rate of each task of a mixture; one inside it shares its own rate out."""
   import seqio
 
-  from jaxlink.data import register
+  from jaxlink.data import registry
   from jaxlink.data.mixture import parse_rate
 
-  exact = register.RATES.get(mixture.name, {})
+  exact = registry.RATES.get(mixture.name, {})
   found: dict[str, Fraction] = {}
   for name, given in mixture.rate_per_task_name.items():
     is_task = name in seqio.TaskRegistry.names()
@@ -218,35 +271,19 @@ def _mixture_rates(mixture: Any) -> dict[str, Fraction]:
 
 
 def _policy(fields: dict[str, Any]) -> Any:
-  from jaxlink.data import register
-  from jaxlink.link.substitute import LinkPolicy
+  from jaxlink.link.policy import LinkPolicy
 
-  policy = LinkPolicy(**fields)
-  if policy.lexicon in register.LEXICONS:
-    language = register.LEXICONS[policy.lexicon].language
-    if policy.language != language:
-      raise ValueError(
-        f'LinkPolicy.language is {policy.language!r}: lexicon {policy.lexicon!r} is registered for '
-        f'{language!r}.'
-      )
-    return dataclasses.replace(policy, lexicon=register.LEXICONS[policy.lexicon].path)
-  if not os.path.isfile(policy.lexicon):
-    known = sorted(register.LEXICONS)
-    raise FileNotFoundError(
-      f'LinkPolicy.lexicon: no file and no registered lexicon {policy.lexicon!r}.'
-      f'{nearest(policy.lexicon, known)} Registered: {", ".join(known) or "none"}.'
-    )
-  return policy
+  return LinkPolicy(**fields)
 
 
-def _check_links(links: dict[str, Any], rates: dict[str, str]) -> None:
-  from jaxlink.data import register
+def _check_links(policies: dict[str, Any], rates: dict[str, str]) -> None:
+  from jaxlink.data import registry
 
-  for task, link in links.items():
+  for task, policy in policies.items():
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
-    language = register.LANGUAGES.get(task, '')
-    if _language(link.policy.language) == _language(language):
+    language = registry.LANGUAGES.get(task, '')
+    if _language(language) in map(_language, policy.lexicons):
       raise ValueError(
         f'Stage.link: {task!r} is text in {language!r}, the language of the lexicon: '
         'only auxiliary text is rewritten.'
@@ -316,6 +353,9 @@ def main() -> None:
   parser.add_argument('--mixture', default='', help='a mixture or task, where no recipe is given')
   parser.add_argument('--cache_dir', default=None, help="default: the recipe's, else 'cache'")
   parser.add_argument('--processes', type=int, default=0, help='0: by the size and the cores')
+  parser.add_argument(
+    '--publish', metavar='DIR', help="write the rewritten text of the recipe's sources instead"
+  )
   parser.add_argument('--request', help=argparse.SUPPRESS)
   parser.add_argument('--parent', type=int, default=0, help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -331,9 +371,12 @@ def main() -> None:
       from jaxlink.stage import Run
 
       run = parse(Run, args.gin_file, args.gin_bindings)
+      if args.publish:  # the text depends on ratios and draws, which tokens do not
+        stages = tuple(dataclasses.replace(s, link_route='cache') for s in run.stages)
+        run = dataclasses.replace(run, stages=stages)
       request, cache_dir = make_request(run), args.cache_dir or run.data.cache_dir
     elif args.mixture:
-      stage = {'mixture': args.mixture, 'rates': {}, 'link': {}}
+      stage = {'mixture': args.mixture, 'rates': {}, 'link': {}, 'link_route': 'load'}
       request = {
         'modules': args.modules, 'stages': [stage], 'seed_link': 0,
         'evaluation_split': 'validation', 'shards': 8, 'block': 4096,
@@ -341,7 +384,10 @@ def main() -> None:
       cache_dir = args.cache_dir or 'cache'
     else:
       parser.error('give --gin_file, or --modules and --mixture')
-    answer(request, cache_dir, processes=args.processes, evaluation_needed=not args.mixture)
+    if args.publish:
+      publish(request, args.publish, run.seed_link if args.gin_file else 0)
+    else:
+      answer(request, cache_dir, processes=args.processes, evaluation_needed=not args.mixture)
   except (ValueError, TypeError, OSError, concurrent.futures.BrokenExecutor) as error:
     sys.exit(f'error: {error}')
 

@@ -17,9 +17,10 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import report as report_lib
 from jaxlink import step as step_lib
 from jaxlink.data import resolve
+from jaxlink.data.linked import counts_of
 from jaxlink.data.tokenizer import Tokenizer, padded_size
 from jaxlink.optimizer import make_optimizer, make_schedule
-from jaxlink.stage import Run
+from jaxlink.stage import Run, Stage
 
 
 def misfit(run: Run) -> str | None:
@@ -61,7 +62,8 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
 
   optimizer = make_optimizer(stage.optimizer, stage.steps)
   state = step_lib.abstract_state(model, optimizer, mesh)
-  batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh)
+  counts = _counts(stage)
+  batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts)
   step = step_lib.make_train_step(
     model, optimizer, make_schedule(stage.optimizer, stage.steps), mesh, loss_config=run.loss,
     n_sources=n_sources,
@@ -92,6 +94,14 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
     missing.append(f'cache: {reason}. To make it: python -m jaxlink.cache {command}')
   print('\n'.join(['missing:', *(f'  {m}' for m in missing)]) if missing else 'nothing is missing')
   return int(bool(missing))
+
+
+def _counts(stage: Stage) -> int:
+  """How many counts a row has, see `jaxlink.data.loader.Batches`."""
+  if not stage.link or stage.link_route == 'cache':
+    return 0
+  several = [p.lexicons for p in stage.link.values() if len(p.lexicons) > 1]
+  return len(counts_of(dict.fromkeys(language for names in several for language in names)))
 
 
 def _axes(run: Run) -> tuple[int, ...]:

@@ -4,16 +4,22 @@ Plain text, every number with its unit. Nothing here computes what is not known 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import jax
 
+from jaxlink import accounts
+from jaxlink.data import link_sample
 from jaxlink.data.blocks import Blocks
+from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches
+from jaxlink.data.windows import Windows
 from jaxlink.model import decoder
 from jaxlink.stage import Stage
+
+_SENTENCES = 3  # rewritten sentences that are shown
 
 
 def describe_model(config: decoder.DecoderConfig, length: int) -> str:
@@ -77,8 +83,14 @@ def describe_sources(batches: Batches, blocks: Sequence[Blocks], steps: int) -> 
   return '\n'.join(lines)
 
 
-def describe_dose(blocks: Blocks) -> str:
-  """The LINK dose of a rewritten source and a few of its sentences, or '' if it has none."""
+def describe_dose(source: Windows | LinkedWindows, others: Sequence[Blocks]) -> str:
+  """What LINK does to a source, and a few of its sentences; '' for one without it.
+
+  `others` are all sources: in those of the target language, inserted tokens are looked for.
+  """
+  if isinstance(source, LinkedWindows):
+    return _describe_drawn(source, others)
+  blocks = source.blocks
   dose = blocks.manifest['dose']
   if not dose:
     return ''
@@ -98,9 +110,8 @@ def describe_dose(blocks: Blocks) -> str:
     f'{share("eligible", "words")}, replaced {share("replaced", "words")}: '
     f'{realised:.1%} {asked} (asked {policy["word_ratio"]:.0%})',
     f'  tokens {dose["tokens_before"]:,} → {dose["tokens_after"]:,} '
-    f'(inflation {dose["tokens_after"] / dose["tokens_before"]:.3f}); lexicon of '
-    f'{dose["lexicon"]["entries"]:,} words, '
-    f'{dose["lexicon"]["counts"]["identity_pairs"]:,} identity pairs dropped',
+    f'(inflation {dose["tokens_after"] / dose["tokens_before"]:.3f}); '
+    + _describe_lexicons(dose['lexicons']),
   ]
   if dose['shortfall']:
     lines.append(
@@ -110,6 +121,53 @@ def describe_dose(blocks: Blocks) -> str:
   for example in blocks.manifest['examples']:
     lines += [f'  before: {clip(example["original"])}', f'  after:  {clip(example["substituted"])}']
   return '\n'.join(lines)
+
+
+def _describe_drawn(source: LinkedWindows, others: Sequence[Blocks]) -> str:
+  """LINK as it will be drawn, from what a sample of the source has."""
+  policy, sample = source.policy, source.sample.counts
+  words = max(1, sample['words'])
+  fraction, ratio = policy.at(0)
+  replaced = source.probability(0) * sample['eligible'] / words
+  scheduled = ', at the start of its schedule' if policy.scheduled else ''
+  of_what = 'all words' if policy.ratio_of == 'all' else 'the eligible'
+  lines = [
+    f'LINK on {source.blocks.name}, drawn as it is read: {fraction:.0%} of the documents, {ratio:.1%} of '
+    f'{of_what}{scheduled}; mode {policy.mode}, regime {policy.regime}, senses {policy.senses}',
+    f'  in a sample of {words:,} words: covered {sample["covered"] / words:.1%}, eligible '
+    f'{sample["eligible"] / words:.1%}; so {replaced:.1%} of the words of a rewritten document are '
+    f'replaced, {fraction * replaced:.1%} of all',
+    f'  a row of {source.length:,} tokens is made of {float(source.stride):,.1f} of the source; '
+    + _describe_lexicons(source.table.meta['lexicons']),
+  ]
+  for language in source.table.languages:
+    native = [b for b in others if b.manifest['language'] == language]
+    if native:
+      lines.append(
+        f'  of the inserted tokens, {link_sample.id_overlap(source.sample, native):.1%} have ids that the text in '
+        f'{language} has'
+      )
+  for before, after in link_sample.examples(source, _SENTENCES):
+    lines += [f'  before: {clip(before)}', f'  after:  {clip(after)}']
+  return '\n'.join(lines)
+
+
+def _describe_lexicons(lexicons: Mapping[str, Any]) -> str:
+  return '; '.join(
+    f'lexicon {language} of {lexicon["entries"]:,} words, '
+    f'{lexicon["counts"].get("identity_pairs", 0):,} identity pairs dropped'
+    for language, lexicon in lexicons.items()
+  )
+
+
+def describe_realised(name: str, dose: Mapping[str, int]) -> str:
+  """The LINK dose that a source has had."""
+  rates = accounts.rates(dose)
+  return (
+    f'LINK on {name}: {dose["replaced"]:,} of {dose["words"]:,} words of rewritten documents replaced '
+    f'({rates["realised_covered"]:.1%} of the eligible, {rates["realised_all"]:.1%} of all), inflation '
+    f'{rates["inflation"]:.3f}; skipped {rates["skipped"]:.1%}, read twice {rates["reread"]:.1%}'
+  )
 
 
 def describe_scores(

@@ -33,7 +33,9 @@ from jaxlink import config, report
 from jaxlink.checkpoint import Keeper
 from jaxlink.data import resolve
 from jaxlink.data.blocks import Blocks
+from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches
+from jaxlink.data.windows import Windows
 from jaxlink.evaluation import held_out
 from jaxlink.evaluation.in_loop import read_records
 from jaxlink.stage import Run
@@ -147,12 +149,23 @@ def record_start(
     'mesh': dict(mesh.shape),
     'device': mesh.devices.flat[0].device_kind,
     'hosts': jax.process_count(),
-    'dose': {w.blocks.name: w.blocks.manifest['dose'] for w in batches.windows
-             if w.blocks.manifest['dose']},
+    'dose': {w.blocks.name: dose for w in batches.windows if (dose := _dose(w))},
   }  # fmt: skip
   with open(directory / 'starts.jsonl', 'a', encoding='utf-8') as file:
     file.write(json.dumps(start, ensure_ascii=False) + '\n')
   return start
+
+
+def _dose(window: Windows | LinkedWindows) -> dict[str, Any] | None:
+  """What is known of a source's LINK before the run: counts of all its text, or of a sample."""
+  if isinstance(window, LinkedWindows):
+    return {
+      'sample': window.sample.counts,
+      'probability': window.probability(0),
+      'stride': str(window.stride),
+      'lexicons': window.table.meta['lexicons'],
+    }
+  return window.blocks.manifest['dose']
 
 
 def last_checkpoint(directory: pathlib.Path) -> int | None:
@@ -181,6 +194,7 @@ def summary(run: Run, directory: pathlib.Path) -> str:
   lines = [
     f'complete: {stage.steps:,} steps; tokens read: {tokens}',
     *([skipped] if skipped else []),
+    *(report.describe_realised(name, dose) for name, dose in meta['counts'].items()),
     report.describe_scores(first, last['bits_per_byte'], references),
     *(f'  generated: {report.clip(line)}' for line in last['lines']),
     f'checkpoint: {folder / str(stage.steps)}',

@@ -17,13 +17,15 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.data import resolve
 from jaxlink.data.blocks import Blocks
+from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches
 from jaxlink.data.mixture import Mixture
 from jaxlink.data.tokenizer import Tokenizer, padded_size
 from jaxlink.data.windows import Windows
+from jaxlink.link.table import LinkTable
 from jaxlink.model.decoder import DecoderConfig
 from jaxlink.optimizer import make_optimizer, make_schedule
-from jaxlink.stage import Run
+from jaxlink.stage import Run, Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +84,35 @@ def open_data(run: Run) -> Data:
   (stage,) = run.stages
   resolution = resolve.resolve_on_hosts(run)
   (sources,) = resolution.stages
+  tokenizer = Tokenizer(resolution.tokenizer['path'])
   blocks = [Blocks(source.folder) for source in sources]
-  windows = [Windows(b, stage.sequence_length, run.seed_order) for b in blocks]
+  windows = [
+    _windows(run, stage, source, b, tokenizer) for source, b in zip(sources, blocks, strict=True)
+  ]
   mixture = Mixture([b.name for b in blocks], [source.rate for source in sources])
-  return Data(
-    resolution,
+  return Data(resolution, blocks, Batches(mixture, windows, stage.batch), tokenizer)
+
+
+def _windows(
+  run: Run, stage: Stage, source: resolve.Source, blocks: Blocks, tokenizer: Tokenizer
+) -> Windows | LinkedWindows:
+  if not source.link:
+    return Windows(blocks, stage.sequence_length, run.seed_order)
+  return LinkedWindows(
     blocks,
-    Batches(mixture, windows, stage.batch),
-    Tokenizer(resolution.tokenizer['path']),
+    stage.sequence_length,
+    run.seed_order,
+    table=LinkTable.open(source.link),
+    policy=stage.link[source.task],
+    seed_link=run.seed_link,
+    stage_tokens=stage.tokens,
+    tokenizer=tokenizer,
+    source_counts=source.counts or None,
   )
 
 
-def make_plan(run: Run, tokenizer: Tokenizer) -> Plan:
-  """Makes the mesh of all devices and what is compiled for it.
+def make_plan(run: Run, tokenizer: Tokenizer, counts: int = 0) -> Plan:
+  """Makes the mesh of all devices and what is compiled for it; `counts` are those of a batch's rows.
 
   Raises:
     ValueError: the mesh does not fit the devices, the batch not the mesh, or the recipe's vocabulary
@@ -116,5 +134,5 @@ def make_plan(run: Run, tokenizer: Tokenizer) -> Plan:
     optimizer,
     make_schedule(stage.optimizer, stage.steps),
     step_lib.abstract_state(model, optimizer, mesh),
-    step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh),
+    step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts),
   )

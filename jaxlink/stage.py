@@ -8,10 +8,11 @@ Easy to get wrong: units. `tokens` counts input positions over the whole batch, 
 """
 
 import dataclasses
+from typing import Literal
 
 from jaxlink.checkpoint import CheckpointConfig
 from jaxlink.config import configurable
-from jaxlink.link.substitute import LinkPolicy
+from jaxlink.link.policy import LinkPolicy
 from jaxlink.mesh import MeshConfig
 from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
@@ -96,6 +97,8 @@ class Stage:
     rates: shares of tokens that stand in for the mixture's own, by task: floats are read by their
       shortest decimal, '1/3' is allowed.
     link: substitution by task; only tasks of the auxiliary language belong here.
+    link_route: 'load', words are replaced as tokens when they are read, and one cache serves all policies;
+      'cache', the text is rewritten once, before it is cached.
     name: as it is printed.
   """
 
@@ -106,6 +109,7 @@ class Stage:
   optimizer: OptimizerConfig
   rates: dict[str, float | int | str | None] = dataclasses.field(default_factory=dict)
   link: dict[str, LinkPolicy] = dataclasses.field(default_factory=dict)
+  link_route: Literal['load', 'cache'] = 'load'
   name: str = 'pretrain'
 
   def __post_init__(self):

@@ -83,11 +83,14 @@ def abstract_state(
   )
 
 
-def abstract_batch(batch: int, length: int, mesh: mesh_lib.AnyMesh) -> dict[str, Any]:
+def abstract_batch(
+  batch: int, length: int, mesh: mesh_lib.AnyMesh, counts: int = 0
+) -> dict[str, Any]:
   """A batch as `jax.ShapeDtypeStruct`s: names, shapes, dtypes and shardings.
 
   tokens, labels: int32 BT. loss_mask: bool BT. segments: int32 BT, 0 for padding. positions: int32
-  BT, from 0 in each segment. source: int32 B, the index of the row's source in the mixture.
+  BT, from 0 in each segment. source: int32 B, the index of the row's source in the mixture. counts,
+  if there are any: int32 BC, what was counted when the row was made.
 
   Raises:
     ValueError: the batch does not split over the mesh.
@@ -98,7 +101,7 @@ def abstract_batch(batch: int, length: int, mesh: mesh_lib.AnyMesh) -> dict[str,
   def array(dtype, *shape):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
-  return {
+  arrays = {
     'tokens': array(jnp.int32, batch, length),
     'labels': array(jnp.int32, batch, length),
     'loss_mask': array(jnp.bool_, batch, length),
@@ -106,6 +109,9 @@ def abstract_batch(batch: int, length: int, mesh: mesh_lib.AnyMesh) -> dict[str,
     'positions': array(jnp.int32, batch, length),
     'source': array(jnp.int32, batch),
   }
+  if counts:
+    arrays['counts'] = array(jnp.int32, batch, counts)
+  return arrays
 
 
 def init_state(
@@ -162,7 +168,8 @@ def make_train_step(
     A function whose metrics are, as float32 unless said otherwise: `loss` (mean nll in nats),
     `z_loss` (mean log² Z, without its coefficient), `grad_norm` (before clipping),
     `learning_rate`, `tokens` (int32 loss tokens), `loss_sum_by_source` (sums of nll),
-    `tokens_by_source` (int32), and int32 `skipped` and `skipped_in_a_row`.
+    `tokens_by_source` (int32), and int32 `skipped` and `skipped_in_a_row`; of a batch with counts,
+    int32 `counts_by_source` (sources, C).
   """
   graph, _, _ = decoder.abstract_decoder(config)
   sums_of = _loss_function(config, graph, mesh, loss_config)
@@ -192,7 +199,7 @@ def make_train_step(
       skipped_in_a_row=(state.skipped_in_a_row + 1) * skip,
     )
     tokens = sums.tokens_B.sum()
-    return new_state, {
+    metrics = {
       'loss': sums.nll_B.sum() / tokens,
       'z_loss': sums.z_B.sum() / tokens,
       'grad_norm': grad_norm,
@@ -203,6 +210,9 @@ def make_train_step(
       'skipped': new_state.skipped,
       'skipped_in_a_row': new_state.skipped_in_a_row,
     }
+    if 'counts' in batch:
+      metrics['counts_by_source'] = loss.by_source(batch['counts'], batch['source'], n_sources)
+    return new_state, metrics
 
   return train_step
 

@@ -17,7 +17,6 @@ if __name__ == '__main__':
   ARGUMENTS = arguments.parse(__doc__)  # before the imports below, which take seconds
 
 import argparse
-import functools
 import pathlib
 import signal
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 import jax
 import tqdm
 
-from jaxlink import compile_cache, config, dry_run, metrics, report, run_directory, setup
+from jaxlink import accounts, compile_cache, config, dry_run, metrics, report, run_directory, setup
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import CheckpointError, Keeper
@@ -79,12 +78,12 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
   data = setup.open_data(run)
   batches, mixture = data.batches, data.batches.mixture
   _say(report.describe_sources(batches, data.blocks, stage.steps))
-  for source in data.blocks:
-    if dose := report.describe_dose(source):
+  for source in batches.windows:
+    if dose := report.describe_dose(source, data.blocks):
       _say(dose)
 
   # ── mesh, model, optimizer ──────────────────────────────────────────────────
-  plan = setup.make_plan(run, data.tokenizer)
+  plan = setup.make_plan(run, data.tokenizer, len(batches.count_names))
   _say(report.describe_model(plan.model, stage.sequence_length))
   _say(report.describe_mesh(plan.mesh))
   _say(report.describe_stage(stage))
@@ -92,9 +91,11 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
   # ── restore ─────────────────────────────────────────────────────────────────
   keeper = Keeper(str(directory / 'checkpoints'), run.checkpoint)
   start = keeper.latest() or 0
+  counted = {}
   if start:
     state, meta = keeper.restore(start, plan.state)
     run_directory.check_data(meta, batches)
+    counted = meta['counts']
     _say(f'resumed at step {start:,} of {stage.steps:,}')
   else:
     state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
@@ -108,8 +109,6 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
   if main_process:
     record = run_directory.record_start(run, directory, plan.mesh, start, batches)
     _say(report.describe_start(record))
-    if start == 0 and (doses := dose_metrics(record['dose'])):
-      log.write(0, doses)
 
   # ── compile ─────────────────────────────────────────────────────────────────
   began = time.perf_counter()
@@ -121,6 +120,7 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
   _say(f'compiled in {time.perf_counter() - began:.1f} s')
 
   # ── loop ────────────────────────────────────────────────────────────────────
+  account = accounts.Accounts(mixture.names, batches.count_names, counted)
   logger = metrics.Logger(
     log,
     steps=stage.steps,
@@ -128,7 +128,7 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
     start=start,
     flops_per_token=flops_per_token(plan.model, stage.sequence_length),
     peak_flops=metrics.peak_flops(plan.mesh.devices.flat),
-    flatten=functools.partial(by_source, mixture.names),
+    flatten=account.take,
   )
   with (
     Stop() as stop,
@@ -154,7 +154,7 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
         logger.restart_clock()
       if keeper.due(step) or stopped or step == stage.steps:
         check_skipped(logger.flush(), run)
-        keeper.save(step, state, checkpoint_meta(run, step, batches, logger.last))
+        keeper.save(step, state, checkpoint_meta(run, step, batches, account, logger.last))
     logger.close()
     log.close()
     keeper.close()
@@ -174,26 +174,6 @@ def _say(line: str) -> None:
     tqdm.tqdm.write(line)
 
 
-def dose_metrics(doses: dict[str, dict[str, Any]]) -> dict[str, int]:
-  """The counts of each rewritten source's LINK dose, by name; constants of a run."""
-  return {
-    f'dose/{source}/{name}': count
-    for source, dose in doses.items()
-    for name, count in dose.items()
-    if isinstance(count, int)
-  }
-
-
-def by_source(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
-  """Turns arrays over sources into a scalar for each, by name; a source without tokens has no loss."""
-  values = dict(values)
-  sums, tokens = values.pop('loss_sum_by_source'), values.pop('tokens_by_source')
-  for name, total, count in zip(names, sums.tolist(), tokens.tolist(), strict=True):
-    if count:
-      values[f'loss/{name}'] = total / count
-  return values
-
-
 def host_metrics(step: int, batches: Batches, loader: Loader) -> dict[str, float]:
   """What the host knows after `step` updates without asking the device: tokens and repetitions."""
   values: dict[str, float] = {'data_wait_seconds': loader.wait_seconds}
@@ -205,7 +185,7 @@ def host_metrics(step: int, batches: Batches, loader: Loader) -> dict[str, float
 
 
 def checkpoint_meta(
-  run: Run, step: int, batches: Batches, values: dict[str, Any]
+  run: Run, step: int, batches: Batches, account: accounts.Accounts, values: dict[str, Any]
 ) -> dict[str, Any]:
   """What lies beside the state in a checkpoint: where it is in the data, and how it was made.
 
@@ -220,6 +200,7 @@ def checkpoint_meta(
     'batches': batches.fingerprint,
     'caches': {w.blocks.name: w.blocks.fingerprint for w in batches.windows},
     'tokens': {n: c * batches.length for n, c in zip(batches.mixture.names, counts, strict=True)},
+    'counts': account.totals,
     'shares': {
       n: str(share) for n, share in zip(batches.mixture.names, batches.mixture.shares, strict=True)
     },

@@ -6,39 +6,46 @@ A cache is a folder: `manifest.json` and, for each shard, `tokens-*.array_record
 
   tokens record   counts (tokens, documents that start here) | their offsets | the tokens
   words record    counts (words, documents that start here) | key of the document that runs at the
-                  block's start | offsets and keys of the documents that start here | for each word:
-                  offset, type, index in its document, length, flags
+                  block's start | how many of its words were before | keys of the documents that start
+                  here | for each word the hash of its key | offsets of the documents | for each word:
+                  offset, length, flags
 
 So all that is known of a token range lies beside it: no table grows with the corpus. Words are
-listed in the block of their first token. A word's type is a line of the shard's `types-*.txt`:
-casefold(NFC(word)), what a lexicon is asked for. The manifest is written last and the folder then
-renamed into place, so a folder with this name is a whole cache.
+listed in the block of their first token. What a lexicon is asked for is a word's key, casefold(NFC(
+word)): its 64-bit hash stands beside the word, and the keys themselves, with how often each occurs, in
+the shard's `types-*.tsv`. The manifest is written last and the folder then renamed into place, so a
+folder with this name is a whole cache.
 
 Easy to get wrong: a fragment may start in the middle of a document; only `starts` says where a
 document begins, for a foreign vocabulary may have no BOS of its own.
 """
 
+import collections
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module
 
-FORMAT = 1  # raised when files of an older version can no longer be read
+from jaxlink.link.draws import key_of
+from jaxlink.link.words import UNSPLICEABLE
+
+FORMAT = 2  # raised when files of an older version can no longer be read
 MANIFEST = 'manifest.json'
 
 
 class Words(NamedTuple):
-  """The words that start in one block, in order; arrays over N words."""
+  """The words that start in a range of tokens, in order; arrays over N words."""
 
-  offset: np.ndarray  # int32: first token, counted from the block's start
-  type: np.ndarray  # int32: line of the shard's list of types
-  index: np.ndarray  # int32: the word's place in its document, from 0
+  start: np.ndarray  # int64: first token, counted from the range's start
+  length: np.ndarray  # int64: tokens
+  hash: np.ndarray  # uint64: of casefold(NFC(word))
+  index: np.ndarray  # int64: the word's place in its document, from 0
   document: np.ndarray  # uint64: key of its document
-  length: np.ndarray  # uint16: tokens
-  flags: np.ndarray  # uint8: jaxlink.link.words.LEADING_SPACE | TITLE | UPPER
+  flags: np.ndarray  # uint8: those of jaxlink.link.words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +58,9 @@ class Encoded:
   types: list[str]
 
 
+_WORD = np.dtype([('start', '<i8'), ('hash', '<u8'), ('length', '<u2'), ('flags', 'u1')])
+
+
 class ShardWriter:
   """Writes one shard's files, block by block.
 
@@ -59,55 +69,58 @@ class ShardWriter:
     shard: index of this shard, in the files' names.
     block: tokens in a block.
     size: number of ids of the vocabulary; up to 65,536 they are stored in 16 bits.
-    bos, eos: ids put around each document.
+    bos, eos: ids put around each document; None for a vocabulary that has no such id.
   """
 
-  def __init__(self, folder: str, shard: int, *, block: int, size: int, bos: int, eos: int):
-    self._block, self._bos, self._eos = block, bos, eos
+  def __init__(
+    self, folder: str, shard: int, *, block: int, size: int, bos: int | None, eos: int | None
+  ):
+    self._block = block
     self._dtype = np.dtype('<u2' if size <= 1 << 16 else '<u4')
+    self._before = np.array([] if bos is None else [bos], self._dtype)
+    self._after = np.array([] if eos is None else [eos], self._dtype)
     names = shard_files(shard)
     self._types_path = os.path.join(folder, names['types'])
     self._token_file = array_record_module.ArrayRecordWriter(
-      os.path.join(folder, names['tokens']), 'group_size:1'
+      os.path.join(folder, names['tokens']), 'group_size:1,uncompressed'
     )
     self._word_file = array_record_module.ArrayRecordWriter(
-      os.path.join(folder, names['words']), 'group_size:1'
+      os.path.join(folder, names['words']), 'group_size:1,snappy'
     )
-    self._types: dict[str, int] = {}
+    self._hashes: dict[str, int] = {}
+    self._occurrences: collections.Counter[str] = collections.Counter()
     # What has not filled a block yet.
     self._tokens: list[np.ndarray] = []
     self._held = 0
     self._starts: list[int] = []
     self._start_keys: list[int] = []
-    self._words: list[np.ndarray] = []  # [N, 5]: offset, type, index, length, flags
-    self._running_key = 0
-    self.counts = {'documents': 0, 'tokens': 0, 'words': 0, 'types': 0, 'blocks': 0}
+    self._words: list[np.ndarray] = []
+    # Of the document that runs at the start of what is held.
+    self._running_key, self._running_words = 0, 0
+    self.counts = dict.fromkeys(
+      ('documents', 'tokens', 'words', 'unspliceable_words', 'types', 'blocks'), 0
+    )
 
   def add(self, document: Encoded) -> None:
     """Appends a document."""
-    count = len(document.words)
-    lines = np.array(
-      [self._types.setdefault(t, len(self._types)) for t in document.types], np.int32
-    )
-    words = np.empty((count, 5), np.int64)
-    if count:
+    words = np.empty(len(document.words), _WORD)
+    if len(words):
       start, length, flags, type_ = document.words.T
-      words[:, 0] = start + self._held + 1
-      words[:, 1] = lines[type_]
-      words[:, 2] = np.arange(count)
-      words[:, 3] = length
-      words[:, 4] = flags
-      if length.max() >= 1 << 16:
-        raise ValueError(f'A word of {length.max():,} tokens: at most 65,535 can be marked.')
+      words['start'] = start + self._held + len(self._before)
+      words['length'], words['flags'] = length, flags
+      hashes = [self._hashes.get(t) or self._hash(t) for t in document.types]
+      words['hash'] = np.array(hashes, np.uint64)[type_]
+      times = np.bincount(type_, minlength=len(hashes)).tolist()
+      self._occurrences.update(dict(zip(document.types, times, strict=True)))
     self._starts.append(self._held)
     self._start_keys.append(document.key)
     self._words.append(words)
-    tokens = np.empty(len(document.tokens) + 2, self._dtype)
-    tokens[0], tokens[1:-1], tokens[-1] = self._bos, document.tokens, self._eos
+    tokens = np.concatenate([self._before, document.tokens.astype(self._dtype), self._after])
     self._tokens.append(tokens)
     self._held += len(tokens)
     self.counts['documents'] += 1
-    self.counts['words'] += count
+    self.counts['words'] += len(words)
+    self.counts['unspliceable_words'] += int(np.count_nonzero(words['flags'] & UNSPLICEABLE))
     if self._held >= self._block:
       self._flush(whole=False)
 
@@ -117,27 +130,33 @@ class ShardWriter:
     self._token_file.close()
     self._word_file.close()
     with open(self._types_path, 'w', encoding='utf-8', newline='\n') as file:
-      file.writelines(t + '\n' for t in self._types)
-    self.counts['types'] = len(self._types)
+      file.writelines(f'{times}\t{key}\n' for key, times in self._occurrences.items())
+    self.counts['types'] = len(self._occurrences)
     return self.counts
+
+  def _hash(self, key: str) -> int:
+    self._hashes[key] = key_of(key)
+    return self._hashes[key]
 
   def _flush(self, whole: bool) -> None:
     tokens = np.concatenate(self._tokens) if self._tokens else np.empty(0, self._dtype)
-    words = np.concatenate(self._words) if self._words else np.empty((0, 5), np.int64)
+    words = np.concatenate(self._words) if self._words else np.empty(0, _WORD)
     starts = np.array(self._starts, np.int64)
     keys = np.array(self._start_keys, np.uint64)
     end = len(tokens) if whole else len(tokens) // self._block * self._block
     for first in range(0, end, self._block):
       last = min(first + self._block, end)
       docs = slice(*np.searchsorted(starts, (first, last)))
-      here = slice(*np.searchsorted(words[:, 0], (first, last)))
+      here = slice(*np.searchsorted(words['start'], (first, last)))
       self._write(tokens[first:last], starts[docs] - first, keys[docs], words[here], first)
       if docs.stop > docs.start:
-        self._running_key = int(keys[docs.stop - 1])
+        self._running_key, self._running_words = int(keys[docs.stop - 1]), 0
+        here = slice(np.searchsorted(words['start'], starts[docs.stop - 1]), here.stop)
+      self._running_words += here.stop - here.start
       self.counts['blocks'] += 1
     self.counts['tokens'] += end
-    rest = words[np.searchsorted(words[:, 0], end) :]
-    rest[:, 0] -= end
+    rest = words[np.searchsorted(words['start'], end) :].copy()
+    rest['start'] -= end
     later = np.searchsorted(starts, end)
     self._tokens, self._held = [tokens[end:]], len(tokens) - end
     self._starts, self._start_keys = (starts[later:] - end).tolist(), keys[later:].tolist()
@@ -153,14 +172,13 @@ class ShardWriter:
     )
     self._word_file.write(
       np.array([len(words), len(starts)], '<u4').tobytes()
-      + np.array([self._running_key], '<u8').tobytes()
-      + starts.astype('<u4').tobytes()
+      + np.array([self._running_key, self._running_words], '<u8').tobytes()
       + keys.astype('<u8').tobytes()
-      + (words[:, 0] - first).astype('<u4').tobytes()
-      + words[:, 1].astype('<u4').tobytes()
-      + words[:, 2].astype('<u4').tobytes()
-      + words[:, 3].astype('<u2').tobytes()
-      + words[:, 4].astype('u1').tobytes()
+      + words['hash'].tobytes()
+      + starts.astype('<u4').tobytes()
+      + (words['start'] - first).astype('<u4').tobytes()
+      + words['length'].tobytes()
+      + words['flags'].tobytes()
     )
 
 
@@ -169,7 +187,7 @@ def shard_files(shard: int) -> dict[str, str]:
   return {
     'tokens': f'tokens-{shard:05d}.array_record',
     'words': f'words-{shard:05d}.array_record',
-    'types': f'types-{shard:05d}.txt',
+    'types': f'types-{shard:05d}.tsv',
   }
 
 
@@ -220,20 +238,24 @@ class Blocks:
     """
     tokens = np.empty(length, np.int32)
     starts = np.zeros(length, bool)
-    filled = 0
-    position = start % self.tokens
-    while filled < length:
-      shard = int(np.searchsorted(self._ends, position, side='right'))
-      shard_start = int(self._ends[shard - 1]) if shard else 0
-      block, offset = divmod(position - shard_start, self.block)
+    for shard, block, offset, filled in self._spans(start, length):
       ids, documents = self.read_block(shard, block)
       take = min(len(ids) - offset, length - filled)
       tokens[filled : filled + take] = ids[offset : offset + take]
       here = documents.astype(np.int64) - offset
       starts[filled + here[(here >= 0) & (here < take)]] = True
-      filled += take
-      position = (position + take) % self.tokens
     return tokens, starts
+
+  def read_words(self, start: int, length: int) -> Words:
+    """Returns the words that start in a range of tokens; arguments as those of `read`.
+
+    The last one may run over its end.
+    """
+    parts = []
+    for shard, block, offset, filled in self._spans(start, length):
+      words = self.read_block_words(shard, block, offset, offset + length - filled)
+      parts.append(words._replace(start=words.start + (filled - offset)))
+    return parts[0] if len(parts) == 1 else Words(*map(np.concatenate, zip(*parts, strict=True)))
 
   def read_block(self, shard: int, block: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns a block's token ids and the offsets at which documents start."""
@@ -242,30 +264,56 @@ class Blocks:
     starts = np.frombuffer(record, '<u4', documents, 8)
     return np.frombuffer(record, self._dtype, count, 8 + 4 * int(documents)), starts
 
-  def read_words(self, shard: int, block: int) -> Words:
-    """Returns the words that start in a block."""
+  def read_block_words(
+    self, shard: int, block: int, begin: int = 0, end: int | None = None
+  ) -> Words:
+    """Returns the words that start in a block, counted from its first token; or in a part of it."""
     record = self._record('words', shard, block)
-    count, documents = (int(n) for n in np.frombuffer(record, '<u4', 2))
-    running = np.frombuffer(record, '<u8', 1, 8)
+    count, documents = np.frombuffer(record, '<u4', 2).tolist()
+    running = np.frombuffer(record, '<u8', 2, 8)
     columns = []
-    at = 16
+    at = 24
     for dtype, size in (
-      ('<u4', documents), ('<u8', documents),
-      ('<u4', count), ('<u4', count), ('<u4', count), ('<u2', count), ('u1', count),
+      ('<u8', documents), ('<u8', count), ('<u4', documents), ('<u4', count), ('<u2', count),
+      ('u1', count),
     ):  # fmt: skip
       columns.append(np.frombuffer(record, dtype, size, at))
       at += size * np.dtype(dtype).itemsize
-    starts, keys, offset, type_, index, length, flags = columns
-    document = np.concatenate([running, keys])[np.searchsorted(starts, offset, side='right')]
+    keys, hash_, starts, offset, length, flags = columns
+    low = int(offset.searchsorted(begin))
+    high = count if end is None else int(offset.searchsorted(end))
+    index = np.arange(low, high)
+    document = np.full(high - low, running[0])
+    index += int(running[1])
+    for first, key in zip(offset.searchsorted(starts).tolist(), keys, strict=True):
+      if first < high:  # this document's words, until the next one begins
+        here = max(0, first - low)
+        document[here:] = key
+        index[here:] = np.arange(low + here - first, high - first)
+    here = slice(low, high)
     return Words(
-      offset.astype(np.int32), type_.astype(np.int32), index.astype(np.int32),
-      document.astype(np.uint64), length, flags,
+      offset[here].astype(np.int64), length[here].astype(np.int64), hash_[here], index, document,
+      flags[here],
     )  # fmt: skip
 
-  def read_types(self, shard: int) -> list[str]:
-    """Returns a shard's word types: casefold(NFC(word)) by line."""
+  def read_types(self, shard: int) -> dict[str, int]:
+    """Returns a shard's word types, casefold(NFC(word)), and how often each occurs."""
     with open(os.path.join(self.folder, shard_files(shard)['types']), encoding='utf-8') as file:
-      return file.read().split('\n')[:-1]
+      lines = (line.split('\t') for line in file.read().split('\n')[:-1])
+      return {key: int(times) for times, key in lines}
+
+  def _spans(self, start: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+    """The parts of blocks that make up a range: shard, block, offset in it, tokens before it."""
+    filled = 0
+    position = start % self.tokens
+    while filled < length:
+      shard = int(np.searchsorted(self._ends, position, side='right'))
+      first = int(self._ends[shard - 1]) if shard else 0
+      block, offset = divmod(position - first, self.block)
+      yield shard, block, offset, filled
+      end = min(first + (block + 1) * self.block, int(self._ends[shard]))
+      filled += end - position
+      position = end % self.tokens
 
   def _record(self, kind: str, shard: int, block: int) -> bytes:
     name = shard_files(shard)[kind]

@@ -31,10 +31,10 @@ import seqio
 import tqdm
 
 from jaxlink.data import blocks as blocks_lib
-from jaxlink.data import cache_plan, machine, register, rewriting
+from jaxlink.data import cache_plan, machine, register, registry, rewriting
 from jaxlink.data import fingerprint as fingerprint_lib
-from jaxlink.data import preprocessors as prep
 from jaxlink.link import draws
+from jaxlink.link.policy import DOSE_FIELDS
 
 _REPORT_EVERY = 64  # documents between two reports of a reader
 # A small source is read in this process: starting workers takes longer (a TensorFlow import each).
@@ -107,13 +107,16 @@ def _build(plan: cache_plan.Plan, processes: int, progress: bool) -> None:
     for event in run(_write_shard, [(plan, parts, s) for s in range(plan.settings.shards)]):
       shards.append(event['shard'])
   shards.sort(key=lambda s: s['shard'])
-  totals = {k: sum(s[k] for s in shards) for k in ('documents', 'tokens', 'words', 'blocks')}
+  totals = {
+    k: sum(s[k] for s in shards)
+    for k in ('documents', 'tokens', 'words', 'unspliceable_words', 'blocks')
+  }
   manifest = {
     'format': blocks_lib.FORMAT,
     'name': plan.name,
     'task': plan.task,
     'split': plan.split,
-    'language': register.LANGUAGES.get(plan.task, plan.task),
+    'language': registry.LANGUAGES.get(plan.task, plan.task),
     'fingerprint': plan.fingerprint,
     'block': plan.settings.block,
     'tokenizer': cache_plan.describe_tokenizer(task.output_features['targets'].vocabulary),
@@ -161,7 +164,7 @@ def _read_part(
     os.makedirs(partial)
     shards: list[list[tuple[int, blocks_lib.Encoded]]] = [[] for _ in range(plan.settings.shards)]
     counts: collections.Counter[str] = collections.Counter()
-    dose = np.zeros(len(prep.DOSE_FIELDS), np.int64)
+    dose = np.zeros(len(DOSE_FIELDS), np.int64)
     since = {'documents': 0, 'tokens': 0}
     for number, example in enumerate(
       cache_plan.examples_of(rewriting.linked_task(plan, probability), plan, parts, part)

@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from jaxlink.data import blocks as blocks_lib
 from jaxlink.data import fingerprint as fingerprint_lib
+from jaxlink.data import linking, register
 from jaxlink.data import preprocessors as prep
-from jaxlink.data import register
-from jaxlink.link import substitute
+from jaxlink.link.policy import LinkPolicy
 
 _SEED = 0  # of random SeqIO preprocessors
 _RANDOM_OPS = (
@@ -46,7 +46,7 @@ class CacheSettings:
 class Link:
   """What `link_substitute` needs beside the text."""
 
-  policy: substitute.LinkPolicy
+  policy: LinkPolicy
   seed: int
 
 
@@ -222,6 +222,8 @@ def describe_tokenizer(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
     'size': vocabulary.vocab_size,
     'bos': vocabulary.bos_id,
     'eos': vocabulary.eos_id,
+    'native': vocabulary.tokenizer.native if path else True,
+    'lossless': vocabulary.tokenizer.lossless if path else True,
   }
 
 
@@ -258,12 +260,12 @@ def _describe_vocabulary(vocabulary: seqio.Vocabulary, inputs: fingerprint_lib.I
 
 def _describe_link(link: Link, source: str, inputs: fingerprint_lib.Inputs) -> Any:
   policy = dataclasses.asdict(link.policy)  # whose files count by their bytes, not their names
-  words, stop = policy.pop('lexicon'), policy.pop('stop_words')
+  for name in ('lexicon', 'stop_words', 'word_list'):
+    del policy[name]
   return {
     'policy': policy,
-    'lexicon': inputs.sha256(words),
-    'stop_words': inputs.sha256(stop) if stop else '',
     'source': source,
+    **linking.describe_files(link.policy, inputs),
     'seed': link.seed,
     'code': fingerprint_lib.describe(prep.link_substitute, inputs),
   }

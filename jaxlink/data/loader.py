@@ -8,7 +8,8 @@ is to start a loader at that step.
 
 A batch is a dict of arrays, all with leading axis B:
   tokens, labels (B, T) int32; loss_mask (B, T) bool; segments (B, T) int32, 1, 2, ... in a row;
-  positions (B, T) int32; source (B,) int32, an index into the mixture's names.
+  positions (B, T) int32; source (B,) int32, an index into the mixture's names; and where a source has
+  LINK, counts (B, C) int32, see `Batches.count_names`.
 
 Easy to get wrong: which rows a host reads. It is a property of the sharding, not of process_index:
 with a tensor or sequence axis across hosts, several of them need the same rows.
@@ -33,8 +34,11 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
+from jaxlink.data.linked import LinkedWindows, counts_of
 from jaxlink.data.mixture import Mixture
 from jaxlink.data.windows import Windows
+
+_BY_ROW = ('source', 'counts')  # have no axis of length T
 
 
 class Batches:
@@ -45,11 +49,12 @@ class Batches:
     windows: the sources' sequences, in the mixture's order.
     batch: B, sequences to a global batch.
     length: T, tokens to a sequence.
+    count_names: what is counted of each row's substitution; () if no source has LINK.
     fingerprint: changes with everything that the batches depend on: the sources' content, their
       names and shares, seeds, origins, T and B.
   """
 
-  def __init__(self, mixture: Mixture, windows: Sequence[Windows], batch: int):
+  def __init__(self, mixture: Mixture, windows: Sequence[Windows | LinkedWindows], batch: int):
     """Joins a mixture and its sources.
 
     Args:
@@ -76,6 +81,10 @@ class Batches:
       )
     self.mixture, self.windows, self.batch = mixture, tuple(windows), batch
     self.length = lengths.pop()
+    linked = [w for w in windows if isinstance(w, LinkedWindows)]
+    several = [w.table.languages for w in linked if len(w.table.languages) > 1]
+    languages = dict.fromkeys(language for names in several for language in names)
+    self.count_names = counts_of(tuple(languages)) if linked else ()
     sources = zip(mixture.names, mixture.shares, windows, strict=True)
     what = [
       f'batches 1/{batch}',
@@ -106,9 +115,17 @@ class Batches:
     source_N = self.mixture.source_of(sequence_N)
     within_N = self.mixture.index_within(sequence_N)
     out: dict[str, np.ndarray] = {}
+    if self.count_names:
+      out['counts'] = np.zeros((len(rows), len(self.count_names)), np.int32)
+    tokens = step * self.batch * self.length
     for source in np.unique(source_N).tolist():
       here = np.flatnonzero(source_N == source)
-      for name, array in self.windows[source].rows(within_N[here]).items():
+      window = self.windows[source]
+      for name, array in window.rows(within_N[here], tokens).items():
+        if name == 'counts':
+          columns = [self.count_names.index(n) for n in window.names]
+          out[name][np.ix_(here, columns)] = array
+          continue
         if name not in out:
           out[name] = np.empty((len(rows), *array.shape[1:]), array.dtype)
         out[name][here] = array
@@ -148,7 +165,7 @@ def abstract_batch(batches: Batches, sharding: NamedSharding) -> dict[str, jax.S
     name: jax.ShapeDtypeStruct(
       (batches.batch, *array.shape[1:]),
       array.dtype,
-      sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec[: array.ndim])),
+      sharding=NamedSharding(sharding.mesh, PartitionSpec(*spec[: 1 if name in _BY_ROW else 2])),
     )
     for name, array in example.items()
   }

@@ -8,23 +8,24 @@ that draws stay with the document. `link_substitute` therefore keeps the text it
 """
 
 import dataclasses
-import functools
+from collections.abc import Callable
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
+from jaxlink.data import linking, registry
+from jaxlink.data.vocabulary import ChunkedVocabulary
 from jaxlink.link import draws as draws_lib
-from jaxlink.link import lexicon as lexicon_lib
 from jaxlink.link import substitute as substitute_lib
-
-DOSE_FIELDS = tuple(field.name for field in dataclasses.fields(substitute_lib.Dose))
+from jaxlink.link.policy import DOSE_FIELDS, LinkPolicy
 
 
 def link_substitute(
   dataset: tf.data.Dataset,
+  output_features: dict[str, seqio.Feature] | None = None,
   *,
-  policy: substitute_lib.LinkPolicy,
+  policy: LinkPolicy,
   source: str,
   seed: int = 0,
   probability: float | None = None,
@@ -34,16 +35,18 @@ def link_substitute(
 
   Args:
     dataset: examples with a text.
-    policy: lexicon, share of documents, ratio of words, senses, mode.
+    output_features: of the task; the tokenizer of 'targets' normalises a text before its words are
+      replaced. Without them the text is taken as it is.
+    policy: lexicon, share of documents, ratio of words, senses, mode. Registered names are looked up.
     source: name of the stream, part of the key of the draws.
     seed: of the draws.
-    probability: what `substitute.probability` gave for the whole source; only `ratio_of='all'`
-      needs it.
+    probability: what `policy.probability` gave for the whole source; only `ratio_of='all'` needs it.
     text_key: the feature that holds the text.
 
   Returns:
-    The examples with the text replaced, the text as it was in 'original', and 'dose': int64 counts
-    in the order of `DOSE_FIELDS`.
+    The examples with the text replaced, the text as it was in 'original', 'cuts': int64, where the
+    tokenizer cuts the text besides (`Substituted.cuts`), and 'dose': int64 counts in the order of
+    `DOSE_FIELDS`.
 
   Source: LINK, arXiv 2605.23885; what is the paper's and what is ours: `jaxlink.link.substitute`.
   """
@@ -52,29 +55,42 @@ def link_substitute(
       'LinkPolicy.redraw is True: text is rewritten once, before it is cached, so every epoch reads '
       'the same draws. Set it False.'
     )
+  if policy.mode == 'restore':
+    raise ValueError(
+      "LinkPolicy.mode is 'restore': its labels are made when tokens are read, not in the text. Load-time "
+      "LINK (Stage.link_route = 'load') has it."
+    )
+  policy = linking.resolve_policy(policy)
   draws = policy.draws(seed, source, 0)
-  stop = stop_words(policy)
+  language = registry.LANGUAGES.get(source, 'en')
+  normalize = normalizer(output_features)
 
-  def rewrite(text: bytes) -> tuple[bytes, np.ndarray]:
+  def rewrite(text: bytes) -> tuple[bytes, np.ndarray, np.ndarray]:
     original = text.decode()
     result = substitute_lib.substitute(
-      original,
-      _lexicon(policy.lexicon),
+      normalize(original),
+      linking.load_lexicons(policy, language),
       policy,
       draws,
       document=draws_lib.key_of(original),
       probability=probability,
-      stop_words=stop,
+      lists=linking.load_lists(policy),
     )
-    return result.text.encode(), np.array(dataclasses.astuple(result.dose), np.int64)
+    return (
+      result.text.encode(),
+      np.array(result.cuts, np.int64),
+      np.array(dataclasses.astuple(result.dose), np.int64),
+    )
 
   def rewrite_example(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    text, dose = tf.numpy_function(
-      rewrite, [example[text_key]], [tf.string, tf.int64], stateful=False
+    text, cuts, dose = tf.numpy_function(
+      rewrite, [example[text_key]], [tf.string, tf.int64, tf.int64], stateful=False
     )
     text.set_shape([])
+    cuts.set_shape([None])
     dose.set_shape([len(DOSE_FIELDS)])
-    return {**example, 'original': example[text_key], text_key: text, 'dose': dose}
+    original = example[text_key]
+    return {**example, 'original': original, text_key: text, 'cuts': cuts, 'dose': dose}
 
   return dataset.map(rewrite_example)
 
@@ -100,8 +116,8 @@ def tokenize_marked(
   """
   vocabulary = output_features['targets'].vocabulary
 
-  def tokenize(text: bytes, original: bytes) -> tuple:
-    marked = vocabulary.tokenizer.encode_marked(text.decode())
+  def tokenize(text: bytes, original: bytes, cuts: np.ndarray) -> tuple:
+    marked = vocabulary.tokenizer.encode_marked(text.decode(), cuts.tolist())
     before = len(marked.ids)
     if text != original:
       before = len(vocabulary.tokenizer.encode(original.decode()))
@@ -118,7 +134,7 @@ def tokenize_marked(
     text = example[text_key]
     targets, words, types, document, size, before = tf.numpy_function(
       tokenize,
-      [text, example.get('original', text)],
+      [text, example.get('original', text), example.get('cuts', tf.zeros([0], tf.int64))],
       [tf.int32, tf.int32, tf.string, tf.int64, tf.int64, tf.int64],
       stateful=False,
     )
@@ -126,7 +142,7 @@ def tokenize_marked(
       (targets, [None]), (words, [None, 4]), (types, [None]), (document, []), (size, []), (before, []),
     ):  # fmt: skip
       tensor.set_shape(shape)
-    rest = {k: v for k, v in example.items() if k not in (text_key, 'original')}
+    rest = {k: v for k, v in example.items() if k not in (text_key, 'original', 'cuts')}
     return {
       **rest, 'targets': targets, 'words': words, 'word_types': types, 'document': document,
       'bytes': size, 'tokens_before': before,
@@ -135,11 +151,7 @@ def tokenize_marked(
   return dataset.map(tokenize_example)
 
 
-@functools.cache
-def _lexicon(path: str) -> lexicon_lib.Lexicon:
-  return lexicon_lib.Lexicon.load(path)
-
-
-def stop_words(policy: substitute_lib.LinkPolicy) -> frozenset[str]:
-  """Returns the stop words that a policy names, or none."""
-  return lexicon_lib.load_words(policy.stop_words) if policy.stop_words else frozenset()
+def normalizer(output_features: dict[str, seqio.Feature] | None) -> Callable[[str], str]:
+  """What the tokenizer of a task does to a text first; nothing where it is not known."""
+  vocabulary = getattr((output_features or {}).get('targets'), 'vocabulary', None)
+  return vocabulary.tokenizer.normalize if isinstance(vocabulary, ChunkedVocabulary) else str

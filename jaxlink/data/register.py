@@ -2,13 +2,12 @@
 
 A module in tasks/ calls `register_corpus` for the auxiliary language (English, as a rule) and
 `register_language` for the target. Both make ordinary SeqIO tasks and mixtures, which work in any
-SeqIO pipeline; what SeqIO has no place for (language, lexicon, exact rates) is kept in the three
-tables here.
+SeqIO pipeline; what SeqIO has no place for (language, lexicon, exact rates) is kept in
+`registry`.
 
 Easy to get wrong: registering must cost nothing. Tokenizers and lexicons are read when used.
 """
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -21,22 +20,10 @@ from jaxlink.config import nearest
 from jaxlink.data import preprocessors as prep
 from jaxlink.data import sources
 from jaxlink.data.mixture import parse_rate
+from jaxlink.data.registry import AUXILIARIES, LANGUAGES, LEXICONS, RATES, RegisteredLexicon
 from jaxlink.data.vocabulary import ChunkedVocabulary
 
 Files = str | os.PathLike | Sequence[str | os.PathLike]
-
-
-@dataclasses.dataclass(frozen=True)
-class RegisteredLexicon:
-  """A lexicon that recipes call by name."""
-
-  path: str
-  language: str  # of the entries
-
-
-LANGUAGES: dict[str, str] = {}  # task: language code
-LEXICONS: dict[str, RegisteredLexicon] = {}
-RATES: dict[str, dict[str, str]] = {}  # mixture: exact rate of each task; SeqIO keeps floats only
 
 
 class TextSource(seqio.DataSource):
@@ -155,7 +142,7 @@ def register_language(
   language: str,
   tokenizer: str | os.PathLike,
   auxiliary: str,
-  lexicon: str | os.PathLike,
+  lexicon: Files,
   share: float | str = 0.5,
   mixture: str = '',
   **corpus,
@@ -168,7 +155,8 @@ def register_language(
     language: code of the language; it decides how replacements are cased and joined.
     tokenizer: file of the tokenizer, the same as the auxiliary corpus has.
     auxiliary: task of the text in the abundant language; registered before.
-    lexicon: file of word pairs, auxiliary language first.
+    lexicon: file of word pairs or dictionary, or several, of which the first has priority; see
+      `jaxlink.link.lexicon.Lexicon.load` for the formats.
     share: of the mixture's tokens that come from this language; '1/3' is allowed.
     mixture: its name; '' stands for '{auxiliary}_{name}'.
     **corpus: more arguments of `register_corpus`.
@@ -180,7 +168,8 @@ def register_language(
   if not 0 < target < 1:
     raise ValueError(f'{name}: share is {share!r}: it is more than 0 and less than 1.')
   task = register_corpus(name, splits, language=language, tokenizer=tokenizer, **corpus)
-  LEXICONS[name] = RegisteredLexicon(os.fspath(lexicon), language)
+  AUXILIARIES[name] = auxiliary
+  LEXICONS[name] = RegisteredLexicon(tuple(_paths(lexicon)), language)
   register_mixture(mixture or f'{auxiliary}_{name}', {name: target, auxiliary: 1 - target})
   return task
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from jaxlink.data import fingerprint
 
-FORMAT = 2  # of a kept answer
+FORMAT = 3  # of a kept answer
 # Modules of libraries that every answer depends on.
 LIBRARIES = ('seqio', 'tensorflow', 'tensorflow_text', 'sentencepiece', 'tokenizers', 'regex')
 
@@ -40,12 +40,23 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """One source of a stage: task, exact share of the tokens, folder of its cache."""
+  """One source of a stage.
+
+  Attributes:
+    task: its name.
+    language: of its text.
+    rate: exact share of the tokens.
+    folder: of its cache.
+    link: folder of its link table; '' without LINK, or where the cache itself is of rewritten text.
+    counts: words of the whole source and what LINK can replace, if the policy needs them.
+  """
 
   task: str
   language: str
   rate: str
   folder: str
+  link: str = ''
+  counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,20 +76,36 @@ def make_request(run: Any) -> dict[str, Any]:
       {
         'mixture': stage.mixture,
         'rates': dict(stage.rates),
-        'link': {task: dataclasses.asdict(policy) for task, policy in stage.link.items()},
+        'link_route': stage.link_route,
+        'link': {task: _ask_link(policy, stage.link_route) for task, policy in stage.link.items()},
       }
       for stage in run.stages
     ],
-    'seed_link': run.seed_link,
+    'seed_link': run.seed_link if any(s.link_route == 'cache' for s in run.stages) else 0,
     'evaluation_split': run.evaluation.split,
     'shards': run.data.shards,
     'block': run.data.block,
   }
 
 
+def _ask_link(policy: Any, route: str) -> dict[str, Any]:
+  """What a source's data depends on of its policy.
+
+  At load time that is the table: fractions, ratios and senses change nothing that has to be prepared.
+  """
+  fields = dataclasses.asdict(policy)
+  if route == 'load':
+    drawn = {'language_by', 'doc_fraction', 'word_ratio', 'senses', 'redraw', 'ratio_of'}
+    counted = {'language_by', 'ratio_of'} if policy.ratio_of == 'all' else set()
+    for name in drawn - counted:
+      del fields[name]
+  return fields
+
+
 def kept_path(request: dict[str, Any], cache_dir: str) -> str:
   """Returns where the answer to a request is kept."""
-  return os.path.join(cache_dir, 'resolved', f'{fingerprint.digest(request)[:16]}.json')
+  ordered = json.dumps(request)  # a digest forgets the order of keys, and that of languages counts
+  return os.path.join(cache_dir, 'resolved', f'{fingerprint.digest(ordered)[:16]}.json')
 
 
 def resolve(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> Resolution:
@@ -147,8 +174,9 @@ def read(path: str, cache_dir: str) -> Resolution:
   with open(path, encoding='utf-8') as file:
     answer = json.load(file)['answer']
 
-  def source(entry: dict[str, str]) -> Source:
-    return Source(**{**entry, 'folder': os.path.join(cache_dir, entry['folder'])})
+  def source(entry: dict[str, Any]) -> Source:
+    paths = {k: os.path.join(cache_dir, entry[k]) for k in ('folder', 'link') if entry.get(k)}
+    return Source(**{**entry, **paths})
 
   tokenizer = answer['tokenizer']
   return Resolution(
@@ -197,4 +225,6 @@ def _missing(path: str, cache_dir: str) -> str | None:
   for entry in [s for stage in answer['stages'] for s in stage] + answer['evaluations']:
     if not os.path.isdir(os.path.join(cache_dir, entry['folder'])):
       return f'the cache {entry["folder"]} is gone'
+    if entry.get('link') and not os.path.isdir(os.path.join(cache_dir, entry['link'])):
+      return f'the link table {entry["link"]} is gone'
   return None

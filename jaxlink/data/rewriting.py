@@ -6,6 +6,7 @@ is read once before it is rewritten.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import cache_plan
+from jaxlink.data import cache_plan, linking, registry
 from jaxlink.data import preprocessors as prep
-from jaxlink.link import draws, lexicon, substitute
+from jaxlink.link import draws, substitute
+from jaxlink.link import policy as policy_lib
+from jaxlink.link.policy import DOSE_FIELDS, Dose
 
 _SENTENCES = 3  # rewritten sentences kept in the manifest, to be shown
 
@@ -50,10 +53,9 @@ def probability(plan: cache_plan.Plan) -> tuple[float | None, float]:
   if not plan.link or plan.link.policy.ratio_of != 'all':
     return None, 0.0
   policy = plan.link.policy
-  words, stop = lexicon.Lexicon.load(policy.lexicon), prep.stop_words(policy)
-  doses = (substitute.count(t, words, policy, stop_words=stop) for t in _texts(plan))
-  dose = sum(doses, substitute.Dose())
-  return substitute.probability(policy, dose.words, dose.eligible)
+  lexicons, lists = linking.load_lexicons(policy, _language(plan)), linking.load_lists(policy)
+  dose = sum((substitute.count(t, lexicons, policy, lists) for t in _texts(plan)), Dose())
+  return policy_lib.probability('all', policy.word_ratio, dose.words, dose.eligible)
 
 
 def count_dose(
@@ -63,39 +65,70 @@ def count_dose(
   probability: float | None,
   shortfall: float,
 ) -> dict[str, Any]:
-  words = lexicon.Lexicon.load(plan.link.policy.lexicon)
+  """What is kept of the dose of a rewritten source."""
   return {
-    **dict(zip(prep.DOSE_FIELDS, dose.tolist(), strict=True)),
+    **dict(zip(DOSE_FIELDS, dose.tolist(), strict=True)),
     'tokens_before': counts['tokens_before'],
     'tokens_after': counts['tokens'],
     'probability': plan.link.policy.word_ratio if probability is None else probability,
     'shortfall': shortfall,
-    'policy': dataclasses.asdict(plan.link.policy),
+    **describe_link(plan),
+  }
+
+
+def describe_link(plan: cache_plan.Plan) -> dict[str, Any]:
+  """The policy, seed and lexicons of a plan, as plain JSON; files by their names and hashes."""
+  policy = plan.link.policy
+  described = dataclasses.asdict(policy)
+  for name in ('lexicon', 'language'):
+    del described[name]
+  described |= {name: os.path.basename(described[name]) for name in ('stop_words', 'word_list')}
+  return {
+    'policy': described,
     'seed': plan.link.seed,
-    'lexicon': {
-      'sha256': words.sha256,
-      'entries': len(words.entries),
-      'counts': dict(words.counts),
+    'lexicons': {
+      language: {
+        'files': [os.path.basename(path) for path in policy.lexicons[language]],
+        'sha256': words.sha256,
+        'entries': len(words.entries),
+        'counts': dict(words.counts),
+      }
+      for language, words in linking.load_lexicons(policy, _language(plan)).items()
     },
   }
 
 
+def rewritten(
+  plan: cache_plan.Plan, probability: float | None
+) -> Iterator[tuple[int, substitute.Substituted]]:
+  """Yields the key of each document of a plan with LINK, and what became of its text."""
+  policy = plan.link.policy
+  lexicons, lists = linking.load_lexicons(policy, _language(plan)), linking.load_lists(policy)
+  keyed = policy.draws(plan.link.seed, plan.task, 0)
+  normalize = prep.normalizer(plan.get_task().output_features)
+  for text in _texts(plan):
+    key = draws.key_of(text)
+    yield (
+      key,
+      substitute.substitute(
+        normalize(text), lexicons, policy, keyed, document=key, probability=probability, lists=lists
+      ),
+    )
+
+
 def show_sentences(plan: cache_plan.Plan, probability: float | None) -> list[dict[str, str]]:
   """Returns a few rewritten sentences, as they were and as they are."""
-  policy = plan.link.policy
-  words, stop = lexicon.Lexicon.load(policy.lexicon), prep.stop_words(policy)
-  keyed = policy.draws(plan.link.seed, plan.task, 0)
   found: list[dict[str, str]] = []
-  for text in _texts(plan):
-    result = substitute.substitute(
-      text, words, policy, keyed, document=draws.key_of(text), probability=probability,
-      stop_words=stop,
-    )  # fmt: skip
+  for _, result in rewritten(plan, probability):
     if result.sites:
-      found.append(_sentence(text, result.sites))
+      found.append(_sentence(result.original, result.sites))
     if len(found) == _SENTENCES:
       break
   return found
+
+
+def _language(plan: cache_plan.Plan) -> str:
+  return registry.LANGUAGES.get(plan.task, 'en')
 
 
 def _texts(plan: cache_plan.Plan) -> Iterator[str]:

@@ -108,15 +108,17 @@ class Windows:
     """Sequence i alone: `rows` without the leading axis, arrays of shape T."""
     return {name: array[0] for name, array in self.rows([i]).items()}
 
-  def rows(self, i_B: ArrayLike) -> dict[str, np.ndarray]:
+  def rows(self, i_B: ArrayLike, tokens: int = 0) -> dict[str, np.ndarray]:
     """Reads sequences.
 
     Args:
       i_B: which of the source's sequences, ≥ 0.
+      tokens: of the stage, before them; nothing here depends on it.
 
     Returns:
       tokens, labels, segments, positions int32 and loss_mask bool, each (B, T); see `fragments`.
     """
+    del tokens
     starts = self.start(i_B)
     tokens_BN = np.empty((len(starts), self.length + 1), np.int32)
     begins_BN = np.empty(tokens_BN.shape, bool)

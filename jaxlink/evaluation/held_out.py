@@ -13,6 +13,7 @@ import dataclasses
 import lzma
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +48,7 @@ def read_held_out(blocks: Blocks, *, length: int, batch: int) -> HeldOut:
     batch: B, rows in a batch.
   """
   tokenizer = blocks.manifest['tokenizer']
-  rows = list(_rows(_documents(blocks, tokenizer['eos']), length, tokenizer['bos']))
+  rows = list(_rows(_documents(blocks, tokenizer), length, opening(tokenizer)))
   empty = {name: np.zeros_like(array) for name, array in rows[0].items()}
   rows += [empty] * (-len(rows) % batch)
   batches = []
@@ -56,6 +57,11 @@ def read_held_out(blocks: Blocks, *, length: int, batch: int) -> HeldOut:
     batches.append({name: np.stack([row[name] for row in part]) for name in part[0]})
   scored = sum(int(b['loss_mask'].sum()) for b in batches)
   return HeldOut(blocks.manifest['bytes'], scored, batches)
+
+
+def opening(tokenizer: Mapping[str, Any]) -> int:
+  """The id that a text begins with: BOS, or what stands between documents without one, EOS."""
+  return tokenizer['eos'] if tokenizer['bos'] is None else tokenizer['bos']
 
 
 def bits_per_byte(
@@ -82,11 +88,12 @@ def bits_per_byte(
   return nats / math.log(2) / held_out.bytes
 
 
-def _documents(blocks: Blocks, eos: int) -> Iterator[np.ndarray]:
+def _documents(blocks: Blocks, tokenizer: Mapping[str, Any]) -> Iterator[np.ndarray]:
   """Yields the tokens of each document, without BOS and EOS."""
   tokens, starts = blocks.read(0, blocks.tokens)
+  first = int(tokenizer['bos'] is not None)
   for document in np.split(tokens, np.flatnonzero(starts)[1:]):
-    yield document[1:-1] if document[-1] == eos else document[1:]
+    yield document[first:-1] if document[-1] == tokenizer['eos'] else document[first:]
 
 
 def _rows(documents: Iterator[np.ndarray], length: int, bos: int) -> Iterator[Batch]:
@@ -128,7 +135,5 @@ def xz_bits_per_byte(blocks: Blocks, decode: Callable[[np.ndarray], str]) -> flo
     blocks: cache of the held-out text.
     decode: of its tokenizer.
   """
-  text = '\n'.join(
-    decode(d) for d in _documents(blocks, blocks.manifest['tokenizer']['eos'])
-  ).encode()
+  text = '\n'.join(decode(d) for d in _documents(blocks, blocks.manifest['tokenizer'])).encode()
   return 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)

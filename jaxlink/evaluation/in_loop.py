@@ -50,7 +50,7 @@ class Evaluator:
     params: Any, data: Resolution, tokenizer: Tokenizer, start: int, writer: bool,
   ):  # fmt: skip
     self._settings, self._stage, self._seed = run.evaluation, stage, run.seed_init
-    self._tokenizer, self._bos = tokenizer, data.tokenizer['bos']
+    self._tokenizer, self._bos = tokenizer, held_out.opening(data.tokenizer)
     self._path = pathlib.Path(run.directory) / 'evaluations.jsonl'
     self._writer = writer
     length = stage.sequence_length

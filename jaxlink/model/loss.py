@@ -97,8 +97,9 @@ def loss_sums(
 
 
 def by_source(values_B: jax.Array, source_B: jax.Array, n_sources: int) -> jax.Array:
-  """Sums the rows of each source: n_sources numbers, in the dtype of the values."""
+  """Sums the rows of each source: (n_sources, …) from (B, …), in the dtype of the values."""
   member_BN = source_B[:, None] == jnp.arange(n_sources)
+  member_BN = member_BN.reshape(member_BN.shape + (1,) * (values_B.ndim - 1))
   return jnp.where(member_BN, values_B[:, None], 0).sum(0, dtype=values_B.dtype)
 
 
