@@ -9,18 +9,14 @@ The last one writes the text that LINK makes of the recipe's sources, as JSONL w
 Training does this by itself for what is missing; run it beforehand for a large corpus, or to carry
 the cache to a machine without TensorFlow. Killed and started again, it goes on where it was.
 
-Easy to get wrong: this is the only command that imports TensorFlow, and it must not take a GPU.
+Easy to get wrong: TensorFlow is imported here and in the audit, never where a model is trained.
 """
 
 import argparse
 import concurrent.futures
-import contextlib
 import dataclasses
-import importlib
 import json
 import os
-import pathlib
-import re
 import sys
 import tempfile
 import threading
@@ -30,26 +26,7 @@ from fractions import Fraction
 from typing import Any
 
 from jaxlink.config import nearest
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-
-# Codes of ISO 639-3 (and 639-2/B) that stand for a language with a code of two letters.
-_TWO_LETTERS = {
-  'afr': 'af', 'amh': 'am', 'ara': 'ar', 'arb': 'ar', 'aze': 'az', 'azj': 'az', 'ben': 'bn',
-  'bod': 'bo', 'bul': 'bg', 'ces': 'cs', 'cmn': 'zh', 'dan': 'da', 'deu': 'de', 'ell': 'el',
-  'eng': 'en', 'est': 'et', 'eus': 'eu', 'fas': 'fa', 'fin': 'fi', 'fra': 'fr', 'gle': 'ga',
-  'guj': 'gu', 'hau': 'ha', 'heb': 'he', 'hin': 'hi', 'hun': 'hu', 'hye': 'hy', 'ibo': 'ig',
-  'ind': 'id', 'isl': 'is', 'ita': 'it', 'jav': 'jv', 'jpn': 'ja', 'kan': 'kn', 'kat': 'ka',
-  'kaz': 'kk', 'khm': 'km', 'kin': 'rw', 'kir': 'ky', 'kor': 'ko', 'lao': 'lo', 'lav': 'lv',
-  'lit': 'lt', 'mal': 'ml', 'mar': 'mr', 'mkd': 'mk', 'mlt': 'mt', 'mon': 'mn', 'msa': 'ms',
-  'mya': 'my', 'nep': 'ne', 'nld': 'nl', 'npi': 'ne', 'orm': 'om', 'ory': 'or', 'pan': 'pa',
-  'pes': 'fa', 'pol': 'pl', 'por': 'pt', 'pus': 'ps', 'ron': 'ro', 'rus': 'ru', 'sin': 'si',
-  'slk': 'sk', 'slv': 'sl', 'sna': 'sn', 'som': 'so', 'spa': 'es', 'sqi': 'sq', 'srp': 'sr',
-  'sun': 'su', 'swa': 'sw', 'swe': 'sv', 'swh': 'sw', 'tam': 'ta', 'tat': 'tt', 'tel': 'te',
-  'tgk': 'tg', 'tgl': 'tl', 'tha': 'th', 'tir': 'ti', 'tuk': 'tk', 'tur': 'tr', 'uig': 'ug',
-  'ukr': 'uk', 'urd': 'ur', 'uzb': 'uz', 'uzn': 'uz', 'vie': 'vi', 'wol': 'wo', 'xho': 'xh',
-  'yor': 'yo', 'zho': 'zh', 'zul': 'zu',
-}  # fmt: skip
+from jaxlink.data import seqio_side
 
 
 def answer(
@@ -71,7 +48,7 @@ def answer(
     ValueError, FileNotFoundError: an unknown module, mixture, task, split or lexicon, bad rates, bad
       text.
   """
-  _import_tensorflow()
+  seqio_side.import_tensorflow()
   import seqio
 
   from jaxlink.data import blocks as blocks_lib
@@ -79,7 +56,7 @@ def answer(
   from jaxlink.link.policy import LinkPolicy
 
   for module in request['modules']:
-    _import(module)
+    seqio_side.import_module(module)
   os.makedirs(os.path.join(cache_dir, 'resolved'), exist_ok=True)
   inputs = fingerprint.Inputs(os.path.join(cache_dir, 'hashes.json'))
   settings = cache_plan.CacheSettings(request['shards'], request['block'])
@@ -166,13 +143,13 @@ def publish(request: dict[str, Any], folder: str, seed: int) -> None:
   Raises:
     ValueError: no source has it; and what `answer` raises.
   """
-  _import_tensorflow()
+  seqio_side.import_tensorflow()
 
   from jaxlink.data import cache_plan, fingerprint, linking
   from jaxlink.data import publish as publish_lib
 
   for module in request['modules']:
-    _import(module)
+    seqio_side.import_module(module)
   with tempfile.TemporaryDirectory() as scratch:
     inputs = fingerprint.Inputs(os.path.join(scratch, 'hashes.json'))
     written = []
@@ -195,34 +172,6 @@ def publish(request: dict[str, Any], folder: str, seed: int) -> None:
         )
   if not written:
     raise ValueError('--publish: no source of the recipe has a policy in Stage.link.')
-
-
-def _import_tensorflow() -> None:
-  """Imports TensorFlow without the lines that its libraries write to stderr whatever they are told."""
-  stderr = os.dup(2)
-  try:
-    with open(os.devnull, 'w') as nowhere:
-      os.dup2(nowhere.fileno(), 2)
-    import tensorflow
-    import tensorflow_text  # noqa: F401
-
-    with contextlib.suppress(RuntimeError):  # in use already: then it has what it has
-      tensorflow.config.set_visible_devices([], 'GPU')
-  finally:
-    os.dup2(stderr, 2)
-    os.close(stderr)
-
-
-def _import(module: str) -> None:
-  if os.getcwd() not in sys.path:
-    sys.path.insert(0, os.getcwd())
-  try:
-    importlib.import_module(module)
-  except ModuleNotFoundError as error:
-    if error.name is None or not module.startswith(error.name):
-      raise
-    here = [f'tasks.{p.stem}' for p in pathlib.Path('tasks').glob('[!_]*.py')]
-    raise ValueError(f'Run.modules: no module {module!r}.{nearest(module, here)}') from None
 
 
 def _rates(stage: dict[str, Any]) -> dict[str, str]:
@@ -283,17 +232,19 @@ def _check_links(policies: dict[str, Any], rates: dict[str, str]) -> None:
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
     language = registry.LANGUAGES.get(task, '')
-    if _language(language) in map(_language, policy.lexicons):
+    if _base(language) in map(_base, policy.lexicons):
       raise ValueError(
         f'Stage.link: {task!r} is text in {language!r}, the language of the lexicon: '
         'only auxiliary text is rewritten.'
       )
 
 
-def _language(code: str) -> str:
-  """Returns a language code without script and region, of two letters where there is one."""
-  base = re.split('[-_]', code)[0].lower()
-  return _TWO_LETTERS.get(base, base)
+def _base(code: str) -> str:
+  """A language code without script and region, one for all that stand for a language."""
+  from jaxlink.link import casing
+  from jaxlink.link.formats import languages
+
+  return languages.code(casing.base_language(code))
 
 
 def _tell_losses(blocks: Any) -> None:

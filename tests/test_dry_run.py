@@ -1,8 +1,10 @@
 """A plan says what it counts, what it assumes and what is missing."""
 
+import dataclasses
+
 import pytest
 
-from jaxlink import config, dry_run
+from jaxlink import config, dry_run, setup
 from jaxlink.stage import Run
 
 
@@ -27,6 +29,26 @@ def test_without_a_cache_the_number_of_sources_is_said_to_be_assumed(trained, ca
   assert '3 sources assumed, as in Stage.rates' in output
   code, output = _report(trained[0], capsys, *empty, 'Stage.rates = {}')
   assert '2 sources assumed, as of one target' in output
+
+
+@pytest.mark.parametrize('link', ['one language', 'two languages', 'in the cache', 'none'])
+def test_the_step_is_lowered_for_the_counts_that_its_batches_have(trained, tmp_path, link):
+  (tmp_path / 'en-de.tsv').write_text('the\tder\nand\tund\n')
+  bindings = {
+    'one language': [],
+    'two languages': [
+      f"LinkPolicy.lexicon = {{'tr': 'tiny_tr', 'de': '{tmp_path}/en-de.tsv'}}",
+      "LinkPolicy.language = ''",
+    ],
+    'in the cache': ["Stage.link_route = 'cache'"],
+    'none': [],
+  }
+  run = config.parse(Run, [trained[0].recipe], bindings[link])
+  if link == 'none':
+    run = dataclasses.replace(run, stages=(dataclasses.replace(run.stages[0], link={}),))
+  counts = dry_run._counts(run.stages[0])
+  assert counts == len(setup.open_data(run).batches.count_names)
+  assert bool(counts) == link.endswith(('language', 'languages'))
 
 
 @pytest.mark.parametrize(

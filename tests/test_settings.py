@@ -15,13 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlink import config as config_lib
 from jaxlink import mesh as mesh_lib
-from jaxlink import report
+from jaxlink import report, setup
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import CheckpointConfig, Keeper
 from jaxlink.data import resolve
 from jaxlink.evaluation import in_loop
-from jaxlink.link.substitute import LinkPolicy
+from jaxlink.link.draws import key_of
+from jaxlink.link.lexicon import Lexicon
+from jaxlink.link.policy import LinkPolicy, WordLists
+from jaxlink.link.substitute import substitute
 from jaxlink.mesh import MeshConfig
 from jaxlink.model.attention import choose
 from jaxlink.model.decoder import DecoderConfig
@@ -30,7 +34,20 @@ from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from jaxlink.stage import DataConfig, EvaluationConfig, Run, Stage
 
 MODEL = DecoderConfig(layers=1, width=32, heads=4, feedforward=32, vocabulary=128, max_length=32)
-POLICY = LinkPolicy(lexicon='en-tr', language='tr', stop_words='list')
+POLICY = LinkPolicy(lexicon='en-tr', language='tr', regime='domain', word_list='list')
+PROVERBS = [
+  'The early bird catches the worm.',
+  'A stitch in time saves nine.',
+  'A bird in the hand.',
+  'Time and tide wait for no man.',
+  'The worm will turn in time.',
+  'A hand for the bird.',
+]
+TURKISH = Lexicon.from_pairs([
+  ('bird', 'kuş', 9), ('bird', 'serçe', 1), ('worm', 'kurt', 9), ('worm', 'solucan', 1),
+  ('time', 'zaman', 9), ('time', 'vakit', 1), ('hand', 'el', 1),
+])  # fmt: skip
+SWAHILI = Lexicon.from_pairs([('bird', 'ndege'), ('time', 'wakati'), ('hand', 'mkono')])
 STAGE = Stage(
   mixture='m', tokens=4096, batch=8, sequence_length=16, optimizer=OptimizerConfig(schedule='wsd')
 )
@@ -80,6 +97,30 @@ def _request_of_stage(stage: Stage) -> Any:
 
 def _request_of_policy(policy: LinkPolicy) -> Any:
   return resolve.make_request(_staged(link={'en': policy}))
+
+
+def _texts(policy: LinkPolicy, epoch: int = 0) -> list[str]:
+  """Proverbs as a policy rewrites them; what it draws needs no data to be prepared."""
+  lexicons = dict(zip(policy.lexicons, (TURKISH, SWAHILI), strict=False))
+  lists = WordLists(listed=frozenset(TURKISH.entries))
+  draws = policy.draws(0, 'en', epoch)
+  return [
+    substitute(text, lexicons, policy, draws, document=key_of(text), lists=lists).text
+    for text in [f'{number}. {proverb}' for number in range(20) for proverb in PROVERBS]
+  ]
+
+
+def _texts_in_full(policy: LinkPolicy) -> list[str]:
+  return _texts(dataclasses.replace(policy, doc_fraction=1.0, word_ratio=1.0))
+
+
+def _texts_of_two_languages(policy: LinkPolicy) -> list[str]:
+  two = {'tr': 'en-tr', 'sw': 'en-sw'}
+  return _texts_in_full(dataclasses.replace(policy, lexicon=two, language=''))
+
+
+def _texts_of_a_later_epoch(policy: LinkPolicy) -> bool:
+  return _texts(policy, epoch=1) == _texts(policy, epoch=0)
 
 
 def _init(run: Run) -> float:
@@ -154,14 +195,17 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
     'data': (4, lambda c: c.sizes(4 if c.data == 4 else 8)), 'fsdp': 8, 'tensor': 2,
   }),
   LinkPolicy: (POLICY, _request_of_policy, {
-    'lexicon': 'other', 'language': 'az', 'doc_fraction': 1.0, 'word_ratio': 0.5, 'ratio_of': 'all',
-    'senses': 'first', 'regime': 'content',
-    'stop_words': 'other', 'mode': 'annotate', 'match_case': False, 'join': 'space',
-    'multi_word': False, 'redraw': True,
+    'lexicon': 'other', 'language': 'az', 'language_by': ('per_word', _texts_of_two_languages),
+    'doc_fraction': (1.0, _texts), 'word_ratio': (0.5, _texts), 'ratio_of': 'all',
+    'senses': ('weighted', _texts_in_full), 'regime': 'non_domain', 'stop_words': 'other',
+    'word_list': 'other', 'mode': 'annotate', 'match_case': False, 'join': 'space',
+    'multi_word': False, 'lemmas': 'en', 'redraw': (True, _texts_of_a_later_epoch),
   }),
   Stage: (STAGE, _request_of_stage, {
     'mixture': 'n', 'tokens': (8192, lambda s: s.steps), 'batch': (16, lambda s: s.steps),
     'sequence_length': (32, lambda s: s.steps), 'rates': {'a': '1/3'}, 'link': {'en': POLICY},
+    'link_route': ('cache', _TestedBy(
+      'data/test_batches_of_caches.py::test_text_that_was_rewritten_before_it_was_cached_is_read_as_it_is')),
     'optimizer': (OptimizerConfig(), lambda s: _step_of_optimizer(s.optimizer)),
     'name': ('anneal', report.describe_stage),
   }),
@@ -186,7 +230,7 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
     'checkpoint': (CheckpointConfig(keep=9), lambda r: _saves(r.checkpoint)),
     'evaluation': EvaluationConfig(split='test'), 'seed_init': (1, _init),
     'seed_order': (1, _TestedBy('test_train.py::test_other_data_than_a_checkpoint_was_made_with_is_refused')),
-    'seed_link': 1, 'max_skipped': (3, _TestedBy(
+    'seed_link': (1, _TestedBy('test_settings.py::test_another_seed_of_link_draws_other_words')), 'max_skipped': (3, _TestedBy(
       'test_train.py::test_updates_that_are_not_finite_are_skipped_and_end_the_run_after_a_while')),
     'compile_cache': (False, _TestedBy('test_train.py::test_main_keeps_compiled_steps_if_asked')),
     'wandb_project': ('turkish', _PASSED_ON),
@@ -216,6 +260,39 @@ def test_another_value_is_seen(cls, field):
     assert f'{cls.__name__}.{field}' in observe.source()
     return
   assert observe(dataclasses.replace(config, **{field: value})) != observe(config)
+
+
+@pytest.mark.parametrize('senses', ['per_document', 'uniform', 'weighted', 'first'])
+def test_each_way_to_choose_a_sense_is_another(senses):
+  others = [s for s in ('per_document', 'uniform', 'weighted', 'first') if s != senses]
+  text = _texts_in_full(dataclasses.replace(POLICY, senses=senses))
+  assert text not in [_texts_in_full(dataclasses.replace(POLICY, senses=s)) for s in others]
+
+
+def test_a_schedule_is_seen_where_the_batches_are_made(trained):
+  project, _ = trained
+  windows = [
+    setup.open_data(config_lib.parse(Run, [project.recipe], bindings)).batches.windows[0]
+    for bindings in ([], ['LinkPolicy.word_ratio = ((0, 0.0), (5_120, 1.0))'])
+  ]
+  assert windows[0].fingerprint != windows[1].fingerprint
+  replaced = windows[1].names.index('replaced')
+  counts = [windows[1].rows(range(40), tokens)['counts'][:, replaced].sum()
+            for tokens in (0, 2_560, 5_120)]  # fmt: skip
+  assert 0 == counts[0] < counts[1] < counts[2]
+
+
+def test_another_seed_of_link_draws_other_words(trained):
+  project, _ = trained
+  found = [
+    setup.open_data(config_lib.parse(Run, [project.recipe], [f'Run.seed_link = {seed}'])).batches
+    for seed in (0, 1)
+  ]
+  first, second = (batches.windows[0] for batches in found)
+  assert found[0].fingerprint != found[1].fingerprint
+  assert (first.start(range(9)) == second.start(range(9))).all()  # the order is seed_order's
+  assert (first.rows(range(9))['tokens'] != second.rows(range(9))['tokens']).any()
+  assert found[0].windows[1].fingerprint == found[1].windows[1].fingerprint
 
 
 def test_train_passes_settings_on(trained, tmp_path, monkeypatch):

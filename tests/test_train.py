@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import config, metrics, run_directory, train
+from jaxlink import accounts, config, metrics, report, run_directory, setup, train
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import Keeper
@@ -37,8 +37,8 @@ def _losses(directory: pathlib.Path) -> list[float]:
 
 def test_a_run_says_what_it_reads_what_it_replaced_and_what_came_out(trained):
   project, output = trained
-  for part in ('tiny_tr', 'repetitions', 'LINK on tiny_en', 'documents rewritten', 'before:', 'after:',
-               'start: git', 'bits per byte before', 'xz -9e alone', 'generated: Türkiye', 'checkpoint:', 'next:'):  # fmt: skip
+  for part in ('tiny_tr', 'repetitions', 'LINK on tiny_en, drawn as it is read: 50%', 'before:', 'after:',
+               'LINK on tiny_en: ', 'start: git', 'bits per byte before', 'xz -9e alone', 'generated: Türkiye', 'checkpoint:', 'next:'):  # fmt: skip
     assert part in output
   lines = [
     json.loads(line) for line in (project.folder / 'run/metrics.jsonl').read_text().splitlines()
@@ -53,13 +53,59 @@ def test_a_run_says_what_it_reads_what_it_replaced_and_what_came_out(trained):
   start = json.loads((project.folder / 'run/starts.jsonl').read_text())
   assert start['versions']['jax'] == jax.__version__
   dose = start['dose']['tiny_en']
-  assert 0 < dose['replaced'] < dose['eligible'] < dose['words']
+  assert 0 < dose['sample']['replaced'] == dose['sample']['eligible'] < dose['sample']['words']
+  assert dose['probability'] == 0.3
   assert 'tiny_tr' not in start['dose']
-  assert lines[0]['step'] == 0
-  assert lines[0]['dose/tiny_en/replaced'] == dose['replaced']
   assert (
     json.loads((project.folder / 'run/config.json').read_text())['stages'][0]['tokens'] == 10_240
   )
+
+
+def test_the_dose_in_metrics_checkpoints_and_summary_is_that_of_the_batches_that_were_read(trained):
+  project, output = trained
+  run = _run(project, project.folder / 'run')
+  batches = setup.open_data(run).batches
+  expected = np.zeros(len(batches.count_names), np.int64)
+  doses = []
+  for step in range(STEPS):
+    expected += batches.read(step, range(8))['counts'].sum(axis=0)
+    doses.append(dict(zip(batches.count_names, expected.tolist(), strict=True)))
+  keeper = Keeper(str(project.folder / 'run/checkpoints'), run.checkpoint, writer=False)
+  assert keeper.read_meta(STEPS)['counts'] == {'tiny_en': doses[-1]}
+  lines = [
+    json.loads(line) for line in (project.folder / 'run/metrics.jsonl').read_text().splitlines()
+  ]
+  logged = [line for line in lines if 'link/tiny_en/replaced' in line]
+  assert [line['step'] for line in logged] == list(range(1, STEPS + 1))
+  for line, dose in zip(logged, doses, strict=True):
+    assert {name: line[f'link/tiny_en/{name}'] for name in accounts.rates(dose)} == pytest.approx(
+      accounts.rates(dose)
+    )
+  assert not [name for name in logged[0] if name.startswith('link/tiny_tr')]
+  assert report.describe_realised('tiny_en', doses[-1]) in output
+
+
+def test_a_resumed_run_counts_on_where_the_first_part_stopped(trained, tmp_path, monkeypatch):
+  project, _ = trained
+  run = _run(project, tmp_path / 'run')
+  log = metrics.Logger.log
+
+  def interrupted(self, step, *rest):
+    log(self, step, *rest)
+    if step == 7:
+      signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr(metrics.Logger, 'log', interrupted)
+  assert train.train(run) == 143
+  assert run_directory.last_checkpoint(tmp_path / 'run') == 7
+  monkeypatch.undo()
+  assert train.train(run) == 0
+  metas = []
+  for directory in (tmp_path / 'run', project.folder / 'run'):
+    keeper = Keeper(str(directory / 'checkpoints'), run.checkpoint, writer=False)
+    metas.append(keeper.read_meta(STEPS))
+  assert metas[0]['counts'] == metas[1]['counts']
+  assert metas[0]['batches'] == metas[1]['batches']
 
 
 def test_training_learns(trained):

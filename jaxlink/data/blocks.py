@@ -33,7 +33,7 @@ from array_record.python import array_record_module
 from jaxlink.link.draws import key_of
 from jaxlink.link.words import UNSPLICEABLE
 
-FORMAT = 2  # raised when files of an older version can no longer be read
+FORMAT = 3  # raised when files of an older version can no longer be read
 MANIFEST = 'manifest.json'
 
 

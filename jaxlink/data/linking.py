@@ -174,9 +174,9 @@ def count_source(
   bar = tqdm.tqdm(total=blocks.tokens, desc=f'counting {blocks.name}', unit=' tokens', delay=2,
                   unit_scale=True, disable=None if progress else True, leave=False)  # fmt: skip
   with bar:
-    for windows in _windows(blocks):
+    for windows in read_source(blocks):
       for language in range(languages):
-        kind_W = splice.classify(windows, link_table, language if languages > 1 else None)
+        *_, kind_W = splice.find(windows, link_table, language if languages > 1 else None)
         totals += [np.count_nonzero(kind_W & bit) for bit in bits]
       bar.update(len(windows.tokens_N))
   names = ('words', 'covered_any', 'covered', 'eligible')
@@ -187,8 +187,8 @@ def count_source(
   return counts
 
 
-def _windows(blocks: Blocks) -> Iterator[splice.Windows]:
-  """The whole source in ranges that end where a shard or a document does."""
+def read_source(blocks: Blocks) -> Iterator[splice.Windows]:
+  """Yields the whole source in ranges that end where a shard or a document does."""
   for shard in blocks.manifest['shards']:
     begin = sum(s['tokens'] for s in blocks.manifest['shards'][: shard['shard']])
     end, at = begin + shard['tokens'], begin
@@ -208,8 +208,3 @@ def _windows(blocks: Blocks) -> Iterator[splice.Windows]:
 def _keys(blocks: Blocks) -> Iterator[str]:
   for shard in blocks.manifest['shards']:
     yield from blocks.read_types(shard['shard'])
-
-
-def describe(link_table: table.LinkTable) -> dict[str, Any]:
-  """What a table's lexicons are, for a report."""
-  return dict(link_table.meta['lexicons'])

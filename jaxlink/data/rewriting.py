@@ -54,7 +54,7 @@ def probability(plan: cache_plan.Plan) -> tuple[float | None, float]:
     return None, 0.0
   policy = plan.link.policy
   lexicons, lists = linking.load_lexicons(policy, _language(plan)), linking.load_lists(policy)
-  dose = sum((substitute.count(t, lexicons, policy, lists) for t in _texts(plan)), Dose())
+  dose = sum((substitute.count(t, lexicons, policy, lists) for t in texts(plan)), Dose())
   return policy_lib.probability('all', policy.word_ratio, dose.words, dose.eligible)
 
 
@@ -106,7 +106,7 @@ def rewritten(
   lexicons, lists = linking.load_lexicons(policy, _language(plan)), linking.load_lists(policy)
   keyed = policy.draws(plan.link.seed, plan.task, 0)
   normalize = prep.normalizer(plan.get_task().output_features)
-  for text in _texts(plan):
+  for text in texts(plan):
     key = draws.key_of(text)
     yield (
       key,
@@ -131,7 +131,7 @@ def _language(plan: cache_plan.Plan) -> str:
   return registry.LANGUAGES.get(plan.task, 'en')
 
 
-def _texts(plan: cache_plan.Plan) -> Iterator[str]:
+def texts(plan: cache_plan.Plan) -> Iterator[str]:
   """Yields the source's texts as LINK gets them: cleaned, not yet tokenised."""
   task = plan.get_task()
   at = cache_plan.tokenization_step(task)

@@ -51,7 +51,8 @@ class LinkPolicy:
     lexicon: a registered lexicon or the path of a file; several of one language are merged, the first
       has priority. Several target languages at once: {'tr': 'list.txt', 'sw': ('a.tei', 'b.tsv')}.
     language: code of the language of the lexicon's targets ('tr', 'deu', 'zh-Hant'): decides what
-      the capital of i is, and whether words are joined. '' where `lexicon` names the languages.
+      the capital of i is, and whether words are joined. '' where `lexicon` is registered, and so has a
+      language, or names the languages itself.
     language_by: of several languages: 'per_document' one for each document, 'per_word' one for each
       word, among those that have it.
     doc_fraction: probability that a document is rewritten; a number, or points of (tokens of the
@@ -105,7 +106,7 @@ class LinkPolicy:
         f'LinkPolicy.language is {self.language!r}: LinkPolicy.lexicon names its languages already.'
       )
     for language in self.lexicons:
-      if not _LANGUAGE.fullmatch(language):
+      if language and not _LANGUAGE.fullmatch(language):
         raise ValueError(
           f"LinkPolicy.language is {language!r}: it is a code such as 'tr', 'deu' or 'zh-Hant'."
         )

@@ -171,14 +171,21 @@ def splice(
                 language_S, rewritten_U, run_W)  # fmt: skip
 
 
-def classify(w: Windows, table: LinkTable, language: int | None = None) -> np.ndarray:
-  """What is known of each word if all documents are rewritten, to one language or to any; as bits."""
+def find(
+  w: Windows, table: LinkTable, language: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Looks every word up as if all documents were rewritten, to one language or to any.
+
+  Returns:
+    The entry of each word, or -1; the words of the site that begins there, or 0 inside one; and what is
+    known of it, as bits.
+  """
   run_W, _ = _runs(w)
   all_W = np.ones(len(run_W), bool)
   language_W = None if language is None else np.full(len(run_W), language)
-  _, extent_W, kind_W = _find(w, table, run_W, all_W, language_W)
+  entry_W, extent_W, kind_W = _find(w, table, run_W, all_W, language_W)
   _mark_inside(kind_W, extent_W)
-  return kind_W
+  return entry_W, extent_W, kind_W
 
 
 # ── finding ─────────────────────────────────────────────────────────────────────

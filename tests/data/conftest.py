@@ -40,11 +40,11 @@ def forget_tasks():
   """Removes from SeqIO's registries, and from ours, what a test registers."""
   import seqio
 
-  from jaxlink.data import register
+  from jaxlink.data import registry
 
   tables = [
     seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY,
-    register.LANGUAGES, register.LEXICONS, register.RATES,
+    registry.LANGUAGES, registry.LEXICONS, registry.AUXILIARIES, registry.RATES,
   ]  # fmt: skip
   before = [dict(table) for table in tables]
   yield

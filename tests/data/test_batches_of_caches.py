@@ -10,12 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import config
+from jaxlink import config, setup
 from jaxlink import mesh as mesh_lib
-from jaxlink.data import resolve
-from jaxlink.data.blocks import Blocks
+from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches, Loader, digest
-from jaxlink.data.mixture import Mixture
 from jaxlink.data.windows import Windows
 from jaxlink.stage import Run
 
@@ -24,17 +22,18 @@ STEPS, BATCH = 200, 8
 
 @pytest.fixture(scope='module')
 def batches(trained) -> Batches:
-  run = config.parse(Run, [trained[0].recipe])
-  (sources,) = resolve.resolve(resolve.make_request(run), run.data.cache_dir).stages
-  blocks = [Blocks(s.folder) for s in sources]
-  assert any(b.manifest['dose'] for b in blocks)
-  windows = [Windows(b, 64, run.seed_order) for b in blocks]
-  return Batches(Mixture([b.name for b in blocks], [s.rate for s in sources]), windows, BATCH)
+  return setup.open_data(config.parse(Run, [trained[0].recipe])).batches
 
 
 @pytest.fixture(scope='module')
 def whole(batches) -> list[str]:
   return [digest(batches.read(step, range(BATCH))) for step in range(STEPS)]
+
+
+def test_the_english_source_has_link_and_the_turkish_one_is_read_as_it_is(batches):
+  assert batches.mixture.names == ('tiny_en', 'tiny_tr')
+  assert [type(w) for w in batches.windows] == [LinkedWindows, Windows]
+  assert (batches.batch, batches.length) == (BATCH, 64)
 
 
 @pytest.mark.parametrize('hosts', [2, 4])
@@ -56,12 +55,51 @@ def test_a_loader_gives_them_from_any_step_with_any_workers(batches, whole, star
 
 
 def test_the_source_repeats_and_its_order_changes(batches):
-  window = batches.windows[0]
-  per_epoch = window.blocks.tokens // window.length
-  first = window.start(np.arange(per_epoch)) % window.blocks.tokens
-  second = window.start(np.arange(per_epoch, 2 * per_epoch)) % window.blocks.tokens
-  assert not (np.diff(first) > 0).all()
-  assert not (first == second).all()
+  for window, stride in ((batches.windows[0], batches.windows[0].stride), (batches.windows[1], 64)):
+    per_epoch = int(window.blocks.tokens // stride)
+    first = window.start(np.arange(per_epoch)) % window.blocks.tokens
+    second = window.start(np.arange(per_epoch, 2 * per_epoch)) % window.blocks.tokens
+    assert not (np.diff(first) > 0).all()
+    assert not (first == second).all()
+
+
+def test_counts_are_those_of_the_rows_that_have_link_and_zero_in_others(batches):
+  at = batches.count_names.index
+  total = np.zeros(len(batches.count_names), np.int64)
+  for step in range(20):
+    batch = batches.read(step, range(BATCH))
+    assert batch['counts'].shape == (BATCH, len(batches.count_names))
+    assert not batch['counts'][batch['source'] == 1].any()
+    inputs = batch['counts'][:, [at('tokens_read'), at('tokens_inserted')]].sum(axis=1)
+    inputs -= batch['counts'][:, at('tokens_removed')]
+    assert (inputs == np.where(batch['source'] == 0, 64, 0)).all()
+    total += batch['counts'].sum(axis=0)
+  words = [total[at(n)] for n in ('words_seen', 'words', 'covered_any', 'covered', 'replaced')]
+  assert words == sorted(words, reverse=True)
+  assert total[at('replaced')] > 20
+  assert total[at('eligible')] == total[at('covered')]
+
+
+def test_text_that_was_rewritten_before_it_was_cached_is_read_as_it_is(trained, batches):
+  bindings = ["Stage.link_route = 'cache'", 'Run.seed_link = 5']
+  data = setup.open_data(config.parse(Run, [trained[0].recipe], bindings))
+  dose = data.blocks[0].manifest['dose']
+  assert dose['seed'] == 5
+  assert 0 < dose['replaced'] < dose['words']
+  assert data.blocks[1].manifest['dose'] is None
+  assert [type(w) for w in data.batches.windows] == [Windows, Windows]
+  assert data.batches.count_names == ()
+  assert data.batches.fingerprint != batches.fingerprint
+  for step in range(20):
+    whole = data.batches.read(step, range(BATCH))
+    assert 'counts' not in whole
+    parts = [data.batches.read(step, range(h * 2, h * 2 + 2)) for h in range(4)]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in whole}
+    assert digest(joined) == digest(whole)
+  ids, _ = data.blocks[0].read(0, data.blocks[0].tokens)
+  rows = data.batches.windows[0].rows([0])
+  start = int(data.batches.windows[0].start(0))
+  assert rows['tokens'][0].tolist() == np.take(ids, range(start, start + 64), mode='wrap').tolist()
 
 
 def test_every_token_comes_from_the_cache(batches):

@@ -1,29 +1,36 @@
+import collections
 import itertools
 import json
 import os
 import pickle
 import tempfile
 
+import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from jaxlink.data.blocks import FORMAT, MANIFEST, Blocks, Encoded, ShardWriter
+from jaxlink.data import tokenizer
+from jaxlink.data.blocks import FORMAT, MANIFEST, Blocks, Encoded, ShardWriter, Words
+from jaxlink.link.draws import key_of
+from jaxlink.link.words import UNSPLICEABLE
 
 BOS, EOS = 2, 1
+DTYPES = [np.int64, np.int64, np.uint64, np.int64, np.uint64, np.uint8]
 TYPES = ['göl', 'damla', 'দশের', 'haba', 'kibaba', 'naïve']
 
 
 @st.composite
 def documents(draw, size=50_000):
-  """A document: key, tokens and non-overlapping words with their flags and types."""
+  """A document: key, tokens and non-overlapping words with their flags, and the types that occur."""
   tokens = draw(st.lists(st.integers(4, size - 1), max_size=30))
   edges = sorted(draw(st.sets(st.integers(0, len(tokens)), max_size=12)))
-  types = draw(st.lists(st.sampled_from(TYPES), unique=True, min_size=1))
+  drawn = [draw(st.sampled_from(TYPES)) for _ in edges[1::2]]
+  types = list(dict.fromkeys(drawn))
   words = [
-    (start, end - start, draw(st.integers(0, 7)), draw(st.integers(0, len(types) - 1)))
-    for start, end in zip(edges[::2], edges[1::2], strict=False)
+    (start, end - start, draw(st.integers(0, 15)), types.index(type_))
+    for start, end, type_ in zip(edges[::2], edges[1::2], drawn, strict=False)
   ]
   return Encoded(
     draw(st.integers(0, 2**64 - 1)), np.array(tokens, np.int32),
@@ -56,13 +63,19 @@ def stream(shards):
 
 
 def words_of(shard):
-  """(position in the shard, type, index, key, length, flags) of all words of a shard."""
+  """(position in the shard, length, hash, index, key, flags) of all words of a shard."""
   found, at = [], 0
   for document in shard:
     for index, (start, length, flags, type_) in enumerate(document.words.tolist()):
-      found.append((at + 1 + start, document.types[type_], index, document.key, length, flags))
+      hash_ = key_of(document.types[type_])
+      found.append((at + 1 + start, length, hash_, index, document.key, flags))
     at += len(document.tokens) + 2
   return found
+
+
+def listed(words):
+  """The same of words that were read."""
+  return list(zip(*(column.tolist() for column in words), strict=True))
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,23 +102,59 @@ def test_what_is_written_is_read_from_any_start_at_any_length(shards, block, ran
       assert found_starts.tolist() == starts[at].tolist()
 
     for number, shard in enumerate(shards):
-      types = blocks.read_types(number)
-      assert len(set(types)) == len(types) == counts[number]['types']
+      times = collections.Counter(d.types[t] for d in shard for t in d.words[:, 3].tolist())
+      assert blocks.read_types(number) == times
+      assert counts[number]['types'] == len(times)
       found = []
       for block_number in range(counts[number]['blocks']):
-        words = blocks.read_words(number, block_number)
+        words = blocks.read_block_words(number, block_number)
         ids, _ = blocks.read_block(number, block_number)
         assert len(ids) == block or block_number == counts[number]['blocks'] - 1
-        assert all(words.offset < len(ids))
-        found += [
-          (block_number * block + offset, types[type_], index, key, length, flags)
-          for offset, type_, index, key, length, flags in zip(
-            *(column.tolist() for column in words), strict=True
-          )
-        ]
+        assert all(words.start < len(ids))
+        found += listed(words._replace(start=words.start + block_number * block))
       assert found == words_of(shard)
       assert counts[number]['words'] == len(found)
       assert counts[number]['documents'] == len(shard)
+      unspliceable = [word for word in found if word[-1] & UNSPLICEABLE]
+      assert counts[number]['unspliceable_words'] == len(unspliceable)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+  shards=st.lists(st.lists(documents(), max_size=6), min_size=1, max_size=3),
+  block=st.integers(1, 40),
+  ranges=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 300)), min_size=3, max_size=3),
+)
+def test_words_of_any_range_of_the_endless_repetition_are_those_that_start_in_it(
+  shards, block, ranges
+):
+  hypothesis.assume(any(shards))
+  with tempfile.TemporaryDirectory() as folder:
+    counts = write(folder, shards, block)
+    blocks = Blocks(folder)
+    firsts = np.cumsum([0, *(c['tokens'] for c in counts)]).tolist()
+    once = [(first + at, *rest) for first, shard in zip(firsts, shards, strict=False)
+            for at, *rest in words_of(shard)]  # fmt: skip
+    for start, length in [(0, blocks.tokens), *ranges]:
+      epochs = range(start // blocks.tokens, (start + length) // blocks.tokens + 1)
+      expected = [(e * blocks.tokens + at - start, *rest) for e in epochs for at, *rest in once
+                  if start <= e * blocks.tokens + at < start + length]  # fmt: skip
+      if length:
+        words = blocks.read_words(start, length)
+        assert listed(words) == expected
+        assert [column.dtype for column in words] == DTYPES
+
+
+def test_a_part_of_a_block_has_the_words_that_start_in_it(tmp_path):
+  write(tmp_path, [[proverb(3, 9, [(i, 1, i, 0) for i in range(9)])]], block=16)
+  blocks = Blocks(tmp_path)
+  whole = blocks.read_block_words(0, 0)
+  for begin in range(12):
+    for end in range(begin, 12):
+      inside = (whole.start >= begin) & (whole.start < end)
+      assert listed(blocks.read_block_words(0, 0, begin, end)) == listed(
+        Words(*(column[inside] for column in whole))
+      )
 
 
 def proverb(key, length, words=((0, 1, 1, 0),), types=('göl',), first=10):
@@ -116,17 +165,20 @@ def proverb(key, length, words=((0, 1, 1, 0),), types=('göl',), first=10):
 def test_a_word_over_a_blocks_edge_is_listed_where_it_starts(tmp_path):
   write(tmp_path, [[proverb(7, 10, [(2, 5, 1, 0), (7, 3, 2, 0)])]], block=4)
   blocks = Blocks(tmp_path)
-  first, second, third = (blocks.read_words(0, b) for b in range(3))
-  assert (first.offset.tolist(), first.length.tolist(), first.index.tolist()) == ([3], [5], [0])
-  assert second.offset.tolist() == []
-  assert (third.offset.tolist(), third.index.tolist(), third.document.tolist()) == ([0], [1], [7])
+  first, second, third = (blocks.read_block_words(0, b) for b in range(3))
+  assert (first.start.tolist(), first.length.tolist(), first.index.tolist()) == ([3], [5], [0])
+  assert second.start.tolist() == []
+  assert (third.start.tolist(), third.index.tolist(), third.document.tolist()) == ([0], [1], [7])
+  # The last word of a range may run over its end; one that began before it is not there.
+  assert blocks.read_words(0, 4).length.tolist() == [5]
+  assert blocks.read_words(4, 4).start.tolist() == []
 
 
 def test_a_document_that_runs_on_keeps_its_key_over_blocks(tmp_path):
   words = [(i, 1, 0, 0) for i in range(20)]
   write(tmp_path, [[proverb(2**63 + 5, 20, words), proverb(9, 20, words)]], block=3)
   blocks = Blocks(tmp_path)
-  keys = [k for b in range(15) for k in blocks.read_words(0, b).document.tolist()]
+  keys = [k for b in range(15) for k in blocks.read_block_words(0, b).document.tolist()]
   assert keys == [2**63 + 5] * 20 + [9] * 20
 
 
@@ -149,11 +201,34 @@ def test_blocks_are_pickled_and_open_their_own_files(tmp_path):
   assert (copy.name, copy.fingerprint, copy.tokens) == ('proverbs', 'f' * 64, 63)
 
 
-def test_a_word_of_more_tokens_than_fit_is_an_error(tmp_path):
-  with pytest.raises(ValueError, match='A word of 65,536 tokens: at most 65,535'):
-    write(tmp_path, [[proverb(1, 70_000, [(0, 1 << 16, 0, 0)])]], block=1 << 17)
-  write(tmp_path, [[proverb(1, 70_000, [(0, (1 << 16) - 1, 0, 0)])]], block=1 << 17, size=100_000)
-  assert Blocks(tmp_path).read_words(0, 0).length.tolist() == [(1 << 16) - 1]
+def test_the_longest_word_that_fits_is_read_as_it_is(tmp_path):
+  longest = (1 << 16) - 1
+  write(tmp_path, [[proverb(1, 70_000, [(0, longest, UNSPLICEABLE, 0)])]], block=1 << 17,
+        size=100_000)  # fmt: skip
+  words = Blocks(tmp_path).read_block_words(0, 0)
+  assert (words.length.tolist(), words.flags.tolist()) == ([longest], [UNSPLICEABLE])
+
+
+def test_a_word_of_more_tokens_than_fit_comes_from_the_tokenizer_as_unspliceable(
+  tmp_path, tiny_tokenizers
+):
+  marked = tokenizer.Tokenizer(tiny_tokenizers['byte_level']).encode_marked('x ' + 'ꙮ' * 40_000)
+  assert len(marked.ids) > 1 << 16
+  write(tmp_path, [[Encoded(1, *marked)]], block=1 << 14)
+  blocks = Blocks(tmp_path)
+  words = blocks.read_words(0, blocks.tokens)
+  assert words.hash.tolist() == [key_of('x'), key_of('ꙮ' * 40_000)]
+  assert words.length.tolist() == [1, (1 << 16) - 1]
+  assert (words.flags & UNSPLICEABLE).tolist() == [0, UNSPLICEABLE]
+  assert blocks.manifest['shards'][0]['unspliceable_words'] == 1
+
+
+def test_types_are_lines_of_occurrences_and_key(tmp_path):
+  write(tmp_path, [[proverb(1, 5)]], block=16)
+  assert sorted(os.listdir(tmp_path)) == [
+    'manifest.json', 'tokens-00000.array_record', 'types-00000.tsv', 'words-00000.array_record',
+  ]  # fmt: skip
+  assert (tmp_path / 'types-00000.tsv').read_text(encoding='utf-8') == '1\tgöl\n'
 
 
 def test_a_folder_without_a_manifest_is_no_cache(tmp_path):

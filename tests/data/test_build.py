@@ -16,7 +16,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import build, cache_plan, machine, register
+from jaxlink.data import build, cache_plan, linking, machine, register
 from jaxlink.data import preprocessors as prep
 from jaxlink.data.blocks import MANIFEST, Blocks
 from jaxlink.data.fingerprint import Inputs
@@ -24,15 +24,17 @@ from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
 from jaxlink.link import substitute as substitute_lib
 from jaxlink.link import words
 from jaxlink.link.draws import key_of
-from jaxlink.link.lexicon import Lexicon
-from jaxlink.link.substitute import LinkPolicy
+from jaxlink.link.lexicon import Lexicon, load_words
+from jaxlink.link.policy import Dose, LinkPolicy, WordLists, probability, stop_words_path
 from tests.data.conftest import SAMPLE, sample_text
 
 pytestmark = pytest.mark.usefixtures('forget_tasks')
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = cache_plan.CacheSettings(shards=3, block=256)
-POLICY = LinkPolicy(lexicon=str(SAMPLE / 'en-tr.tsv'), language='tr', doc_fraction=0.8)
+POLICY = linking.resolve_policy(  # as the command does with a recipe's
+  LinkPolicy(lexicon=str(SAMPLE / 'en-tr.tsv'), language='tr', doc_fraction=0.8)
+)
 
 
 def english():
@@ -107,26 +109,28 @@ def test_each_document_is_there_once_between_bos_and_eos_and_they_are_shuffled(
 def test_the_marks_of_a_cache_give_back_the_words_of_the_text(built, tiny_tokenizers):
   blocks, tokenizer = built[1], Tokenizer(tiny_tokenizers['sentencepiece'])
   by_key, marked = {key_of(text): text for text in english()}, collections.Counter()
-  base = 0
-  for shard in blocks.manifest['shards']:
-    types = blocks.read_types(shard['shard'])
-    for number in range(shard['blocks']):
-      marks = blocks.read_words(shard['shard'], number)
-      columns = (column.tolist() for column in marks)
-      for offset, type_, index, key, length, flags in zip(*columns, strict=True):
-        ids, _ = blocks.read(base + number * blocks.block + offset, length)
-        start, end = words.find_words(by_key[key])[index]
-        word = by_key[key][start:end]
-        space = ' ' if flags & words.LEADING_SPACE else ''
-        assert tokenizer.decode(ids) == space + word
-        assert types[type_] == words.key(word)
-        assert flags & ~words.LEADING_SPACE == words.case_class(word)
-        marked[key, index] += 1
-    base += shard['tokens']
+  marks = blocks.read_words(0, blocks.tokens)
+  columns = (column.tolist() for column in marks)
+  for first, length, hash_, index, key, flags in zip(*columns, strict=True):
+    ids, _ = blocks.read(first, length)
+    start, end = words.find_words(by_key[key])[index]
+    word = by_key[key][start:end]
+    space = ' ' if flags & words.LEADING_SPACE else ''
+    assert tokenizer.decode(ids) == space + word
+    assert hash_ == key_of(words.key(word))
+    assert flags & ~words.LEADING_SPACE == words.case_class(word)
+    marked[key, index] += 1
   expected = collections.Counter(
     (key_of(t), i) for t in english() for i in range(len(words.find_words(t)))
   )
   assert marked == expected
+  types = sum(
+    (collections.Counter(blocks.read_types(s['shard'])) for s in blocks.manifest['shards']),
+    collections.Counter(),
+  )
+  assert types == collections.Counter(
+    words.key(t[a:b]) for t in english() for a, b in words.find_words(t)
+  )
 
 
 def test_counts_are_those_of_the_text(built, tiny_tokenizers):
@@ -137,6 +141,7 @@ def test_counts_are_those_of_the_text(built, tiny_tokenizers):
   assert manifest['rejected_lines'] == 3
   assert manifest['bytes'] == sum(len(t.encode()) for t in texts)
   assert manifest['words'] == sum(len(words.find_words(t)) for t in texts)
+  assert manifest['unspliceable_words'] == 0
   assert manifest['tokens'] == sum(len(tokenizer.encode(t)) + 2 for t in texts)
   assert manifest['tokens'] == built[1].tokens
   assert manifest['language'] == 'en'
@@ -155,41 +160,58 @@ def test_bad_lines_are_counted_even_if_a_step_drops_documents(tmp_path, tiny_tok
   assert (manifest['documents'], manifest['rejected_lines']) == (1, 3)
 
 
-@pytest.mark.parametrize('changes', [{}, {'ratio_of': 'all', 'word_ratio': 0.2}], ids=str)
-def test_the_dose_is_the_sum_of_the_references(tmp_path, tiny_tokenizers, changes):
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {}, {'ratio_of': 'all', 'word_ratio': 0.2}, {'regime': 'content'}, {'mode': 'annotate'},
+    {'lexicon': {'tr': (str(SAMPLE / 'en-tr.tsv'),), 'zh': ('zh.tsv',)}, 'language_by': 'per_word'},
+  ],
+  ids=['covered', 'all', 'content', 'annotate', 'two languages'],
+)  # fmt: skip
+def test_the_dose_is_the_sum_of_the_references(tmp_path, tiny_tokenizers, monkeypatch, changes):
+  monkeypatch.chdir(tmp_path)
+  Path('zh.tsv').write_text('the\t这个\nof\t的\nand\t和\nyear\t3月\nin\t在\n', encoding='utf-8')
   policy = dataclasses.replace(POLICY, **changes)
   plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=cache_plan.Link(policy, 7))
   blocks = build.build(plan, processes=1, progress=False)
-  tokenizer, lexicon = Tokenizer(tiny_tokenizers['byte_level']), Lexicon.load(policy.lexicon)
+  tokenizer = Tokenizer(tiny_tokenizers['byte_level'])
+  lexicons = {
+    language: Lexicon.load(*paths, source='en', target=language)
+    for language, paths in policy.lexicons.items()
+  }
+  lists = WordLists(load_words(stop_words_path('en')))
   texts = english()
-  probability = None
+  chance = None
   if policy.ratio_of == 'all':
-    counted = sum((substitute_lib.count(t, lexicon, policy) for t in texts), substitute_lib.Dose())
-    probability = substitute_lib.probability(policy, counted.words, counted.eligible)[0]
+    counted = sum((substitute_lib.count(t, lexicons, policy, lists) for t in texts), Dose())
+    chance = probability('all', 0.2, counted.words, counted.eligible)[0]
   results = [
     substitute_lib.substitute(
-      t, lexicon, policy, policy.draws(7, 'build_en', 0), document=key_of(t),
-      probability=probability,
+      t, lexicons, policy, policy.draws(7, 'build_en', 0), document=key_of(t),
+      probability=chance, lists=lists,
     )
     for t in texts
   ]  # fmt: skip
-  total = sum((r.dose for r in results), substitute_lib.Dose())
+  total = sum((r.dose for r in results), Dose())
   dose = blocks.manifest['dose']
   # The two empty documents are documents for LINK too.
   fields = prep.DOSE_FIELDS[2:]
   assert {f: dose[f] for f in fields} == {f: getattr(total, f) for f in fields}
   assert dose['documents'] == len(texts) + 2
   assert total.replaced > 100
+  assert total.stop_replaced > 0 or policy.regime == 'content'
   assert dose['tokens_before'] == sum(len(tokenizer.encode(t)) for t in texts)
-  assert dose['tokens_after'] == sum(len(tokenizer.encode(r.text)) for r in results)
+  assert dose['tokens_after'] == sum(len(tokenizer.encode(r.text, r.cuts)) for r in results)
   assert collections.Counter(decoded(blocks, tokenizer)) == collections.Counter(
     r.text for r in results
   )
   shown = blocks.manifest['examples']
   assert len(shown) == 3
   assert all('[' in e['substituted'] and e['original'] != e['substituted'] for e in shown)
-  assert dose['lexicon']['sha256'] == lexicon.sha256
-  assert dose['probability'] == (probability or policy.word_ratio)
+  assert {g: found['sha256'] for g, found in dose['lexicons'].items()} == {
+    g: lexicon.sha256 for g, lexicon in lexicons.items()
+  }
+  assert dose['probability'] == (chance or policy.word_ratio)
   assert dose['shortfall'] == 0
 
 
@@ -199,8 +221,8 @@ def test_a_ratio_that_cannot_be_reached_leaves_its_shortfall_in_the_manifest(
   policy = dataclasses.replace(POLICY, ratio_of='all', word_ratio=1.0)
   plan = plan_of(tmp_path, tiny_tokenizers['byte_level'], link=cache_plan.Link(policy, 7))
   dose = build.build(plan, processes=1, progress=False).manifest['dose']
-  lexicon = Lexicon.load(policy.lexicon)
-  counts = [substitute_lib.count(t, lexicon, policy) for t in english()]
+  lexicons = linking.load_lexicons(policy)
+  counts = [substitute_lib.count(t, lexicons, policy) for t in english()]
   eligible = sum(c.eligible for c in counts) / sum(c.words for c in counts)
   assert dose['probability'] == 1
   assert dose['shortfall'] == pytest.approx(1 - eligible)

@@ -367,21 +367,23 @@ def test_each_ingredient_of_a_cache_changes_its_fingerprint(
 
   import regex
 
-  from jaxlink.data import cache_plan, register
+  from jaxlink.data import cache_plan, linking, register
   from jaxlink.link import words
-  from jaxlink.link.substitute import LinkPolicy
+  from jaxlink.link.policy import LinkPolicy
 
   (tmp_path / 'corpus.txt').write_text('A stitch in time.')
-  (tmp_path / 'stop.txt').write_text('the\n')
+  for name in ('stop.txt', 'domain.txt'):
+    (tmp_path / name).write_text(f'the\nin {name[:4]}\n')
   lexicon = shutil.copy(SAMPLE / 'en-tr.tsv', f'{tmp_path}/l.tsv')
   tokenizer = shutil.copy(tiny_tokenizers['byte_level'], tmp_path / 't.json')
   splits = dict.fromkeys(['train', 'validation'], tmp_path / 'corpus.txt')
   register.register_corpus('fp_en', splits, language='en', tokenizer=tokenizer)
   register.register_corpus('fp_skip', splits, language='en', tokenizer=tokenizer, on_bad='skip')
-  policy = LinkPolicy(lexicon=lexicon, language='tr', stop_words=str(tmp_path / 'stop.txt'))
+  policy = LinkPolicy(lexicon=lexicon, language='tr', regime='domain', stop_words=str(tmp_path / 'stop.txt'),
+                      word_list=str(tmp_path / 'domain.txt'))  # fmt: skip
 
   def of(task='fp_en', split='train', seed=0, settings=None, link=True, **changes):
-    changed_policy = dataclasses.replace(policy, **changes)
+    changed_policy = linking.resolve_policy(dataclasses.replace(policy, **changes))
     return cache_plan.make_plan(
       task, split, cache_dir='cache', inputs=Inputs(),
       link=cache_plan.Link(changed_policy, seed) if link else None,
@@ -391,20 +393,33 @@ def test_each_ingredient_of_a_cache_changes_its_fingerprint(
   base = of()
   assert of() == base
   assert of(lexicon=shutil.copy(lexicon, f'{tmp_path}/copy.tsv')) == base
-  assert of(stop_words=shutil.copy(tmp_path / 'stop.txt', f'{tmp_path}/s2.txt')) == base
+  for name, file in (('stop_words', 'stop.txt'), ('word_list', 'domain.txt')):
+    assert of(**{name: shutil.copy(tmp_path / file, f'{tmp_path}/copy_{file}')}) == base
   different = [
     of(link=False), of(seed=1), of(split='validation'), of(task='fp_skip'),
     of(settings=cache_plan.CacheSettings(shards=9)), of(settings=cache_plan.CacheSettings(block=9)),
   ]  # fmt: skip
   changes = {
-    'language': 'az', 'doc_fraction': 0.4, 'word_ratio': 0.4, 'ratio_of': 'all', 'senses': 'first',
-    'regime': 'content', 'mode': 'annotate', 'match_case': False, 'join': 'space',
-    'multi_word': False, 'redraw': True,
+    'language': 'az', 'language_by': 'per_word', 'doc_fraction': 0.4, 'word_ratio': 0.4,
+    'ratio_of': 'all', 'senses': 'first', 'regime': 'non_domain', 'mode': 'annotate',
+    'match_case': False, 'join': 'space', 'multi_word': False, 'lemmas': 'en', 'redraw': True,
   }  # fmt: skip
-  files = {'lexicon', 'stop_words'}
+  files = {'lexicon', 'stop_words', 'word_list'}
   assert changes.keys() | files == {f.name for f in dataclasses.fields(LinkPolicy)}
   different += [of(**{name: value}) for name, value in changes.items()]
-  for name in ('l.tsv', 'stop.txt', 't.json', 'corpus.txt'):
+  # Which file is for what, and the order of lexicons and of languages.
+  other = shutil.copy(lexicon, f'{tmp_path}/other.tsv')
+  Path(other).write_text('stitch\tdikiş\n', encoding='utf-8')
+  lists = [policy.stop_words, policy.word_list]
+  different += [
+    of(language='', lexicon={'tr': (lexicon, other), 'az': (lexicon,)}),
+    of(language='', lexicon={'tr': (other, lexicon), 'az': (lexicon,)}),
+    of(language='', lexicon={'tr': (lexicon,), 'az': (other, lexicon)}),
+    of(language='', lexicon={'az': (lexicon,), 'tr': (lexicon, other)}),
+    of(stop_words=lists[1]), of(stop_words=lists[1], word_list=lists[0]), of(word_list=lists[0]),
+    of(stop_words=''), of(stop_words='en'),
+  ]  # fmt: skip
+  for name in ('l.tsv', 'stop.txt', 'domain.txt', 't.json', 'corpus.txt'):
     before = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(before + b'\n')
     different.append(of())

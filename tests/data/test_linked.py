@@ -240,7 +240,7 @@ def test_the_dose_is_what_was_asked(english, tokenizer, tmp_path):  # noqa: F811
 
   windows = linked(blocks, built, asked, tokenizer, 64)
   whole_source = windows.read([(0, blocks.tokens)])[0]
-  kinds = splice.classify(whole_source, built)
+  kinds = splice.find(whole_source, built)[2]
   counts = {'words': len(kinds), 'eligible': int(np.count_nonzero(kinds & table.ELIGIBLE))}
   ceiling = counts['eligible'] / counts['words']
   of_all = dataclasses.replace(asked, ratio_of='all', word_ratio=0.2)

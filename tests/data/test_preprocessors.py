@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import unicodedata
@@ -14,7 +15,7 @@ from jaxlink.link import substitute as substitute_lib
 from jaxlink.link import words
 from jaxlink.link.draws import key_of
 from jaxlink.link.lexicon import Lexicon, load_words
-from jaxlink.link.substitute import LinkPolicy
+from jaxlink.link.policy import Dose, LinkPolicy, WordLists, stop_words_path
 from tests.data.conftest import SAMPLE, sample_text
 
 pytestmark = pytest.mark.usefixtures('forget_tasks')
@@ -65,29 +66,33 @@ def rewritten(texts, policy, **settings):
   'changes',
   [
     {}, {'senses': 'uniform', 'word_ratio': 1.0}, {'mode': 'annotate'}, {'match_case': False},
-    {'ratio_of': 'all'}, {'regime': 'content'},
+    {'ratio_of': 'all'}, {'regime': 'content'}, {'regime': 'content', 'stop_words': 'stop.txt'},
+    {'regime': 'domain', 'word_list': 'stop.txt', 'word_ratio': 1.0}, {'stop_words': ''},
   ],
   ids=str,
 )  # fmt: skip
-def test_a_plain_seqio_task_rewrites_text_as_the_reference_does(tmp_path, changes):
-  if 'regime' in changes:
-    (tmp_path / 'stop.txt').write_text('the\nof\nand\nin\nto\n')
-    changes = {**changes, 'stop_words': str(tmp_path / 'stop.txt')}
-  policy = LinkPolicy(**{**vars(TURKISH), **changes})
-  stop = load_words(policy.stop_words) if policy.stop_words else frozenset()
+def test_a_plain_seqio_task_rewrites_text_as_the_reference_does(tmp_path, monkeypatch, changes):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'stop.txt').write_text('the\nof\nand\nin\nto\n')
+  policy = dataclasses.replace(TURKISH, **changes)
+  lists = WordLists(
+    load_words(stop_words_path(policy.stop_words)) if policy.stop_words else frozenset(),
+    load_words(policy.word_list) if policy.word_list else frozenset(),
+  )
   probability = 0.9 if policy.ratio_of == 'all' else None
-  lexicon, texts = Lexicon.load(policy.lexicon), english()
+  lexicon, texts = Lexicon.load(policy.lexicon, target='tr'), english()
   expected = [
     substitute_lib.substitute(
       text, lexicon, policy, policy.draws(5, 'news', 0), document=key_of(text),
-      probability=probability, stop_words=stop,
+      probability=probability, lists=lists,
     )
     for text in texts
   ]  # fmt: skip
   found = rewritten(texts, policy, source='news', seed=5, probability=probability)
   assert [e['text'].decode() for e in found] == [r.text for r in expected]
   assert [e['original'].decode() for e in found] == texts
-  doses = [substitute_lib.Dose(*e['dose'].tolist()) for e in found]
+  assert [e['cuts'].tolist() for e in found] == [r.cuts for r in expected]
+  doses = [Dose(*e['dose'].tolist()) for e in found]
   assert doses == [r.dose for r in expected]
   assert sum(r.text != t for r, t in zip(expected, texts, strict=True)) > 10
 
@@ -98,6 +103,37 @@ def test_seed_and_source_name_the_draws():
   assert base == [e['text'] for e in rewritten(texts, TURKISH, source='news', seed=5)]
   assert base != [e['text'] for e in rewritten(texts, TURKISH, source='news', seed=6)]
   assert base != [e['text'] for e in rewritten(texts, TURKISH, source='books', seed=5)]
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'redraw': True}, r'LinkPolicy\.redraw is True: text is rewritten once'),
+    ({'mode': 'restore'}, r"LinkPolicy\.mode is 'restore': .*Stage\.link_route = 'load'"),
+    ({'word_ratio': ((0, 0.1), (9, 0.3))}, 'word_ratio is a schedule: text is rewritten once'),
+  ],
+)
+def test_what_needs_the_run_cannot_be_done_to_text_before_it(changes, message):
+  policy = dataclasses.replace(TURKISH, **changes)
+  with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=message):
+    rewritten(english(2), policy, source='news')
+
+
+def test_tokens_are_cut_at_the_edges_of_what_was_put_in(tmp_path, tiny_tokenizers):
+  # Neither 'a黑猫' nor '3月' may become one word or lend a letter to its neighbour's tokens.
+  (tmp_path / 'en-zh.tsv').write_text('black\t黑\ncat\t猫\nmarch\t3月\n', encoding='utf-8')
+  policy = LinkPolicy(
+    lexicon=str(tmp_path / 'en-zh.tsv'), language='zh', doc_fraction=1.0, word_ratio=1.0
+  )
+  step = functools.partial(prep.link_substitute, policy=policy, source='news')
+  tokenizer = ChunkedVocabulary(tiny_tokenizers['sentencepiece']).tokenizer
+  (example,) = examples(
+    task_of(tmp_path, tiny_tokenizers['sentencepiece'], ['a black cat in March 5, a cat'], [step])
+  )
+  pieces = ['a', '黑', '猫', ' in', '3月', ' 5,', ' a', '猫']
+  assert tokenizer.decode(example['targets']) == ''.join(pieces)
+  assert example['targets'].tolist() == [i for piece in pieces for i in tokenizer.encode(piece)]
+  assert [t.decode() for t in example['word_types']] == ['a', '黑', '猫', 'in', '月']
 
 
 def task_of(tmp_path, tokenizer, texts, steps=()):
@@ -147,7 +183,10 @@ def test_the_key_is_that_of_the_original_and_tokens_before_are_counted(tmp_path,
   found = examples(task_of(tmp_path, path, texts, [step]))
   for text, rewrite, example in zip(texts, rewrites, found, strict=True):
     assert int(example['document'].astype(np.uint64)) == key_of(text)
-    assert example['targets'].tolist() == tokenizer.encode(rewrite['text'].decode())
+    assert example['targets'].tolist() == tokenizer.encode(
+      rewrite['text'].decode(), rewrite['cuts'].tolist()
+    )
+    assert 'cuts' not in example
     assert example['tokens_before'] == len(tokenizer.encode(text))
     assert example['bytes'] == len(rewrite['text'])
     assert example['dose'].tolist() == rewrite['dose'].tolist()

@@ -1,6 +1,7 @@
 import json
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -80,8 +81,9 @@ def test_one_call_registers_a_language_from_any_kind_of_file(tmp_path, tiny_toke
   assert task is seqio.TaskRegistry.get('reg_tr')
   assert register.LANGUAGES['reg_tr'] == 'tr'
   assert register.LEXICONS['reg_tr'] == register.RegisteredLexicon(
-    str(tmp_path / 'en-tr.tsv'), 'tr'
+    (str(tmp_path / 'en-tr.tsv'),), 'tr'
   )
+  assert register.AUXILIARIES['reg_tr'] == 'reg_en'
   mixture = seqio.MixtureRegistry.get('reg_en_reg_tr')
   assert {t.name for t in mixture.tasks} == {'reg_en', 'reg_tr'}
 
@@ -193,6 +195,12 @@ def test_a_name_is_registered_once_and_keeps_its_language():
   with pytest.raises(ValueError, match='err_en'):
     register.register_corpus('err_en', {'train': 'a.txt'}, language='sw', tokenizer='t.model')
   assert register.LANGUAGES['err_en'] == 'en'
+
+
+def test_several_lexicons_of_a_language_keep_their_order():
+  register.register_corpus('err_en', {'train': 'a.txt'}, language='en', tokenizer='t.model')
+  language(lexicon=['small.tsv', Path('large.tei')])
+  assert register.LEXICONS['err_tr'].paths == ('small.tsv', 'large.tei')
 
 
 def test_registering_reads_no_file():

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.metadata
 import importlib.util
 import io
@@ -15,6 +16,10 @@ from jaxlink import cache
 from jaxlink.data import resolve
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.resolve import DataError, Source
+from jaxlink.link.policy import LinkPolicy
+from jaxlink.link.table import LinkTable
+from jaxlink.optimizer import OptimizerConfig
+from jaxlink.stage import Stage
 from tests.data.conftest import SAMPLE, sample_text
 
 pytestmark = pytest.mark.usefixtures('forget_tasks')
@@ -43,7 +48,7 @@ def request_(tmp_path, tiny_tokenizers, monkeypatch):
   (tmp_path / 'tr.txt').write_text(sample_text('tr')[:2000])
   shutil.copy(tiny_tokenizers['byte_level'], 't.json')
   shutil.copy(SAMPLE / 'en-tr.tsv', 'en-tr.tsv')
-  stage = {'mixture': 'res_en_res_tr', 'rates': {}, 'link': {}}
+  stage = {'mixture': 'res_en_res_tr', 'rates': {}, 'link': {}, 'link_route': 'load'}
   return {
     'modules': ['res_tasks'], 'stages': [stage], 'seed_link': 0,
     'evaluation_split': 'validation', 'shards': 2, 'block': 128,
@@ -57,7 +62,7 @@ def child(request, monkeypatch):
 
   import seqio
 
-  from jaxlink.data import register
+  from jaxlink.data import registry
 
   calls = []
   path = list(sys.path)
@@ -72,7 +77,7 @@ def child(request, monkeypatch):
     for table in (seqio.TaskRegistry._REGISTRY, seqio.MixtureRegistry._REGISTRY):
       for name in [n for n in table if n.startswith('res_')]:
         del table[name]
-    register.RATES.clear()
+    registry.RATES.clear()
     assert command[-2:] == ['--parent', str(os.getpid())]  # which is not this process's parent
     monkeypatch.setattr(sys, 'argv', command[2:-2])
     monkeypatch.setattr(sys, 'stdin', io.StringIO(input))
@@ -108,13 +113,18 @@ def test_a_request_is_answered_once_and_then_read(request_, child, capfd):
   assert resolve.stale(request_, 'cache') is None
 
 
-def test_rates_of_the_stage_stand_in_for_the_mixtures_and_link_is_part_of_the_cache(request_):
+def linked_(request_, route='load', **policy):
+  """The request with LINK on its English text."""
+  policy = {'lexicon': 'res_tr', 'language': 'tr', **policy}
+  stage = {**request_['stages'][0], 'link': {'res_en': policy}, 'link_route': route}
+  return {**request_, 'stages': [stage]}
+
+
+def test_rates_of_the_stage_stand_in_for_the_mixtures_and_link_may_be_part_of_the_cache(request_):
   plain = resolve.resolve(request_, 'cache', processes=1)
-  policy = {'lexicon': 'res_tr', 'language': 'tr', 'doc_fraction': 1.0}
-  stage = {**request_['stages'][0], 'rates': {'res_en': 0.3, 'res_tr': 0.7}}
-  linked = resolve.resolve(
-    {**request_, 'stages': [{**stage, 'link': {'res_en': policy}}]}, 'cache', processes=1
-  )
+  asked = linked_(request_, 'cache', doc_fraction=1.0)
+  asked['stages'][0]['rates'] = {'res_en': 0.3, 'res_tr': 0.7}
+  linked = resolve.resolve(asked, 'cache', processes=1)
   rates = {s.task: s.rate for s in linked.stages[0]}
   assert rates == {'res_en': '3/10', 'res_tr': '7/10'}
   folders = [{s.task: s.folder for s in r.stages[0]} for r in (plain, linked)]
@@ -122,6 +132,79 @@ def test_rates_of_the_stage_stand_in_for_the_mixtures_and_link_is_part_of_the_ca
   assert folders[0]['res_en'] != folders[1]['res_en']
   assert Blocks(folders[1]['res_en']).manifest['dose']['replaced'] > 0
   assert linked.evaluations == plain.evaluations
+  assert {(s.link, len(s.counts)) for s in linked.stages[0]} == {('', 0)}
+
+
+def test_at_load_time_link_is_a_table_beside_the_same_cache(request_, child):
+  plain = resolve.resolve(request_, 'cache', processes=1)
+  linked = resolve.resolve(linked_(request_), 'cache', processes=1)
+  sources = [{s.task: s for s in r.stages[0]} for r in (plain, linked)]
+  assert [sources[0][t].folder for t in sources[0]] == [sources[1][t].folder for t in sources[0]]
+  assert {s.link for s in plain.stages[0]} == {sources[1]['res_tr'].link} == {''}
+  assert os.path.dirname(sources[1]['res_en'].link) == 'cache/link'
+  table = LinkTable.open(sources[1]['res_en'].link)
+  assert table.languages == ('tr',)
+  assert len(table.hash_E) > 1000
+  assert sources[1]['res_en'].counts == {}
+  assert resolve.resolve(linked_(request_), 'cache') == linked
+  assert len(child) == 2
+
+  shutil.rmtree(table.folder)
+  gone = os.path.relpath(table.folder, 'cache')
+  assert resolve.stale(linked_(request_), 'cache') == f'the link table {gone} is gone'
+  assert resolve.resolve(linked_(request_), 'cache', processes=1) == linked
+  assert LinkTable.open(table.folder).meta == table.meta
+
+
+@pytest.mark.parametrize('route', ['load', 'cache'])
+def test_several_languages_and_lexicons_survive_the_way_to_the_child(request_, tmp_path, route):
+  (tmp_path / 'en-de.tsv').write_text('the\tder\nand\tund\n')
+  (tmp_path / 'more.tsv').write_text('and\tsowie\nof\tvon\n')
+  policy = LinkPolicy(lexicon={'de': ('en-de.tsv', 'more.tsv'), 'tr': 'res_tr'})
+  stage = Stage(
+    mixture='res_en_res_tr', tokens=1, batch=1, sequence_length=1, optimizer=OptimizerConfig(),
+    link={'res_en': policy}, link_route=route,
+  )  # fmt: skip
+  run = types.SimpleNamespace(
+    modules=('res_tasks',), stages=(stage,), seed_link=3,
+    evaluation=types.SimpleNamespace(split='validation'),
+    data=types.SimpleNamespace(shards=2, block=128),
+  )  # fmt: skip
+  resolution = resolve.resolve(resolve.make_request(run), 'cache', processes=1)
+  source = next(s for s in resolution.stages[0] if s.task == 'res_en')
+  if route == 'load':
+    lexicons = LinkTable.open(source.link).meta['lexicons']
+  else:
+    lexicons = Blocks(source.folder).manifest['dose']['lexicons']
+  assert list(lexicons) == ['de', 'tr']
+  assert lexicons['de']['entries'] == 3
+  assert lexicons['de']['counts']['shadowed_pairs'] == 1
+
+
+@pytest.mark.parametrize('route', ['load', 'cache'])
+def test_the_order_of_languages_is_kept_since_draws_pick_by_it(request_, tmp_path, route):
+  (tmp_path / 'en-de.tsv').write_text('the\tder\nand\tund\n')
+  found = []
+  for languages in (['de', 'tr'], ['tr', 'de']):
+    lexicon = {language: {'de': 'en-de.tsv', 'tr': 'res_tr'}[language] for language in languages}
+    asked = linked_(request_, route, lexicon=lexicon, language='')
+    (stage,) = resolve.resolve(asked, 'cache', processes=1).stages
+    source = next(s for s in stage if s.task == 'res_en')
+    if route == 'load':
+      assert list(LinkTable.open(source.link).languages) == languages
+    else:
+      assert list(Blocks(source.folder).manifest['dose']['lexicons']) == languages
+    found.append((source.folder, source.link))
+  assert found[0] != found[1]
+
+
+def test_a_share_of_all_words_comes_with_the_counts_of_the_source(request_):
+  asked = linked_(request_, ratio_of='all', word_ratio=0.1)
+  resolution = resolve.resolve(asked, 'cache', processes=1)
+  source = next(s for s in resolution.stages[0] if s.task == 'res_en')
+  assert source.counts['words'] == Blocks(source.folder).manifest['words']
+  assert 0 < source.counts['eligible'] < source.counts['words']
+  assert source.counts['eligible'] == source.counts['covered'] <= source.counts['covered_any']
 
 
 @pytest.mark.parametrize('file', ['en.txt', 'tr.txt', 't.json', 'res_tasks.py'])
@@ -136,13 +219,27 @@ def test_a_changed_file_makes_the_answer_stale_and_is_named(request_, child, fil
   assert resolve.stale(request_, 'cache') is None
 
 
-def test_a_changed_lexicon_makes_the_answer_stale(request_, tmp_path):
-  policy = {'lexicon': 'res_tr', 'language': 'tr'}
-  request_['stages'][0]['link'] = {'res_en': policy}
-  resolve.resolve(request_, 'cache', processes=1)
-  with open('en-tr.tsv', 'a') as file:
-    file.write('quux\tkuuks\n')
-  assert resolve.stale(request_, 'cache') == f'{tmp_path}/en-tr.tsv has changed'
+@pytest.mark.parametrize('route', ['load', 'cache'])
+@pytest.mark.parametrize('file', ['en-tr.tsv', 'stop.txt', 'domain.txt'])
+def test_a_changed_lexicon_or_list_makes_the_answer_stale_and_another_table_or_cache(
+  request_, tmp_path, route, file
+):
+  for name in ('stop.txt', 'domain.txt'):
+    (tmp_path / name).write_text('the\nof\nyear\n')
+  asked = linked_(request_, route, regime='domain', stop_words='stop.txt', word_list='domain.txt')
+
+  def english():
+    (stage,) = resolve.resolve(asked, 'cache', processes=1).stages
+    return next(s for s in stage if s.task == 'res_en')
+
+  first = english()
+  assert resolve.stale(asked, 'cache') is None
+  with open(file, 'a') as opened:
+    opened.write('quux\tkuuks\n' if file == 'en-tr.tsv' else 'quux\n')
+  assert resolve.stale(asked, 'cache') == f'{tmp_path}/{file} has changed'
+  second = english()
+  assert (second.link != first.link) == (route == 'load')
+  assert (second.folder != first.folder) == (route == 'cache')
 
 
 def test_an_edited_preprocessor_changes_the_cache_and_what_is_read_from_it(request_, tmp_path):
@@ -289,11 +386,24 @@ def test_without_seqio_and_without_a_cache_the_error_names_the_command(request_,
     resolve.resolve(request_, 'elsewhere')
 
 
-def test_a_request_is_the_part_of_a_run_that_data_depends_on():
-  from jaxlink.link.substitute import LinkPolicy
+DRAWN = ('language_by', 'doc_fraction', 'word_ratio', 'senses', 'redraw', 'ratio_of')
+COUNTED = ('language_by', 'ratio_of')  # decide what is counted of the source
 
-  policy = LinkPolicy(lexicon='res_tr', language='tr')
-  stage = types.SimpleNamespace(mixture='m', rates={'a': '1/3'}, link={'a': policy})
+
+@pytest.mark.parametrize(
+  ('route', 'ratio_of', 'seed', 'free'),
+  [
+    ('cache', 'covered', 3, ()),
+    ('load', 'covered', 0, DRAWN),
+    ('load', 'all', 0, [name for name in DRAWN if name not in COUNTED]),
+  ],
+)
+def test_a_request_is_the_part_of_a_run_that_data_depends_on(route, ratio_of, seed, free):
+  policy = LinkPolicy(lexicon='res_tr', language='tr', ratio_of=ratio_of)
+  stage = Stage(
+    mixture='m', tokens=1, batch=1, sequence_length=1, optimizer=OptimizerConfig(),
+    rates={'a': '1/3'}, link={'a': policy}, link_route=route,
+  )  # fmt: skip
   run = types.SimpleNamespace(
     modules=('res_tasks',), stages=(stage,), seed_link=3,
     evaluation=types.SimpleNamespace(split='test'),
@@ -301,7 +411,12 @@ def test_a_request_is_the_part_of_a_run_that_data_depends_on():
   )  # fmt: skip
   found = resolve.make_request(run)
   assert json.loads(json.dumps(found)) == found
+  fields = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}
+  link = {name: value for name, value in fields.items() if name not in free}
   assert found == {
-    'modules': ['res_tasks'], 'seed_link': 3, 'evaluation_split': 'test', 'shards': 5, 'block': 77,
-    'stages': [{'mixture': 'm', 'rates': {'a': '1/3'}, 'link': {'a': vars(policy)}}],
+    'modules': ['res_tasks'], 'seed_link': seed, 'evaluation_split': 'test', 'shards': 5,
+    'block': 77,
+    'stages': [
+      {'mixture': 'm', 'rates': {'a': '1/3'}, 'link_route': route, 'link': {'a': link}}
+    ],
   }  # fmt: skip

@@ -40,7 +40,6 @@ def policy(**changes):
     ({'language_by': 'document'}, "LinkPolicy.language_by is 'document'.*'per_document'"),
     ({'regime': 'names'}, "LinkPolicy.regime is 'names'.*'entities'"),
     ({'language': 'German'}, "LinkPolicy.language is 'German': it is a code such as"),
-    ({'language': ''}, "LinkPolicy.language is '': it is a code such as 'tr', 'deu' or 'zh-Hant'"),
     ({'lexicon': ''}, "LinkPolicy.lexicon is '': it is a registered lexicon"),
     ({'lexicon': ()}, r'LinkPolicy.lexicon is \(\): it is a registered lexicon'),
     ({'lexicon': ('a.tsv', '')}, r"LinkPolicy.lexicon is \('a.tsv', ''\): it is a registered"),
