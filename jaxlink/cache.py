@@ -109,7 +109,9 @@ def answer(
     _tell_losses(build.build(plan, processes=processes))
   for source, policy in tables:
     blocks = blocks_lib.Blocks(os.path.join(cache_dir, source['folder']))
-    table = linking.make_table(policy, source['language'], blocks, cache_dir, inputs)
+    table = linking.make_table(
+      policy, registry.source_language(source['task']), blocks, cache_dir, inputs
+    )
     source['link'] = os.path.relpath(table.folder, cache_dir)
     if policy.ratio_of == 'all':
       source['counts'] = linking.count_source(blocks, table, policy.language_by)
@@ -231,7 +233,7 @@ def _check_links(policies: dict[str, Any], rates: dict[str, str]) -> None:
   for task, policy in policies.items():
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
-    language = registry.LANGUAGES.get(task, '')
+    language = registry.source_language(task)
     if _base(language) in map(_base, policy.lexicons):
       raise ValueError(
         f'Stage.link: {task!r} is text in {language!r}, the language of the lexicon: '

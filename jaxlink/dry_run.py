@@ -100,8 +100,8 @@ def _counts(stage: Stage) -> int:
   """How many counts a row has, see `jaxlink.data.loader.Batches`."""
   if not stage.link or stage.link_route == 'cache':
     return 0
-  several = [p.lexicons for p in stage.link.values() if len(p.lexicons) > 1]
-  return len(counts_of(dict.fromkeys(language for names in several for language in names)))
+  languages = dict.fromkeys(name for policy in stage.link.values() for name in policy.lexicons)
+  return len(counts_of(languages))
 
 
 def _axes(run: Run) -> tuple[int, ...]:

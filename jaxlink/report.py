@@ -140,11 +140,16 @@ def _describe_drawn(source: LinkedWindows, others: Sequence[Blocks]) -> str:
     f'  a row of {source.length:,} tokens is made of {float(source.stride):,.1f} of the source; '
     + _describe_lexicons(source.table.meta['lexicons']),
   ]
-  for language in source.table.languages:
+  if unspliceable := source.blocks.manifest['unspliceable_words']:
+    share = unspliceable / source.blocks.manifest['words']
+    lines.append(
+      f'  {share:.2%} of the words are left alone: their tokens depend on what stands beside them'
+    )
+  for g, language in enumerate(source.table.languages):
     native = [b for b in others if b.manifest['language'] == language]
     if native:
       lines.append(
-        f'  of the inserted tokens, {link_sample.id_overlap(source.sample, native):.1%} have ids that the text in '
+        f'  of the inserted tokens, {link_sample.id_overlap(source.sample, g, native):.1%} have ids that the text in '
         f'{language} has'
       )
   for before, after in link_sample.examples(source, _SENTENCES):
@@ -156,6 +161,11 @@ def _describe_lexicons(lexicons: Mapping[str, Any]) -> str:
   return '; '.join(
     f'lexicon {language} of {lexicon["entries"]:,} words, '
     f'{lexicon["counts"].get("identity_pairs", 0):,} identity pairs dropped'
+    + (
+      f', {lexicon["unspliceable_targets"]:,} translations left out that the tokenizer cannot place'
+      if lexicon.get('unspliceable_targets')
+      else ''
+    )
     for language, lexicon in lexicons.items()
   )
 

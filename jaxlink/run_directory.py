@@ -194,7 +194,7 @@ def summary(run: Run, directory: pathlib.Path) -> str:
   lines = [
     f'complete: {stage.steps:,} steps; tokens read: {tokens}',
     *([skipped] if skipped else []),
-    *(report.describe_realised(name, dose) for name, dose in meta['counts'].items()),
+    *(report.describe_realised(name, dose) for name, dose in meta.get('counts', {}).items()),
     report.describe_scores(first, last['bits_per_byte'], references),
     *(f'  generated: {report.clip(line)}' for line in last['lines']),
     f'checkpoint: {folder / str(stage.steps)}',

@@ -95,7 +95,7 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
   if start:
     state, meta = keeper.restore(start, plan.state)
     run_directory.check_data(meta, batches)
-    counted = meta['counts']
+    counted = meta.get('counts', {})
     _say(f'resumed at step {start:,} of {stage.steps:,}')
   else:
     state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)

@@ -371,7 +371,7 @@ def _overlaps(
         blocks, blocks.block, 0, table=table, policy=tried, seed_link=0,
         stage_tokens=blocks.tokens, tokenizer=tokenizer,
       )  # fmt: skip
-      known = link_sample.id_overlap(windows.sample, texts_in) if texts_in else math.nan
+      known = link_sample.id_overlap(windows.sample, 0, texts_in) if texts_in else math.nan
       same_join = len({j for m, j in ways if m == mode}) == 1 or join == policy.join
       found.append(
         Overlap(mode, join, language, mode == chosen_mode and same_join,

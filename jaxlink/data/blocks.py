@@ -20,7 +20,6 @@ Easy to get wrong: a fragment may start in the middle of a document; only `start
 document begins, for a foreign vocabulary may have no BOS of its own.
 """
 
-import collections
 import dataclasses
 import json
 import os
@@ -38,14 +37,15 @@ MANIFEST = 'manifest.json'
 
 
 class Words(NamedTuple):
-  """The words that start in a range of tokens, in order; arrays over N words."""
+  """The words that start in a range of tokens, in order, and the documents that it is of."""
 
   start: np.ndarray  # int64: first token, counted from the range's start
   length: np.ndarray  # int64: tokens
   hash: np.ndarray  # uint64: of casefold(NFC(word))
   index: np.ndarray  # int64: the word's place in its document, from 0
-  document: np.ndarray  # uint64: key of its document
   flags: np.ndarray  # uint8: those of jaxlink.link.words
+  fragment: np.ndarray  # int64: the range's first token, and those at which documents start
+  document: np.ndarray  # uint64: key of the document that each of them is of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +87,7 @@ class ShardWriter:
     self._word_file = array_record_module.ArrayRecordWriter(
       os.path.join(folder, names['words']), 'group_size:1,snappy'
     )
-    self._hashes: dict[str, int] = {}
-    self._occurrences: collections.Counter[str] = collections.Counter()
+    self._lines: dict[str, list[int]] = {}  # type: its hash, and how often it occurs
     # What has not filled a block yet.
     self._tokens: list[np.ndarray] = []
     self._held = 0
@@ -108,10 +107,10 @@ class ShardWriter:
       start, length, flags, type_ = document.words.T
       words['start'] = start + self._held + len(self._before)
       words['length'], words['flags'] = length, flags
-      hashes = [self._hashes.get(t) or self._hash(t) for t in document.types]
-      words['hash'] = np.array(hashes, np.uint64)[type_]
-      times = np.bincount(type_, minlength=len(hashes)).tolist()
-      self._occurrences.update(dict(zip(document.types, times, strict=True)))
+      lines = [self._lines.get(t) or self._line(t) for t in document.types]
+      for line, times in zip(lines, np.bincount(type_, minlength=len(lines)).tolist(), strict=True):
+        line[1] += times
+      words['hash'] = np.array([line[0] for line in lines], np.uint64)[type_]
     self._starts.append(self._held)
     self._start_keys.append(document.key)
     self._words.append(words)
@@ -130,13 +129,13 @@ class ShardWriter:
     self._token_file.close()
     self._word_file.close()
     with open(self._types_path, 'w', encoding='utf-8', newline='\n') as file:
-      file.writelines(f'{times}\t{key}\n' for key, times in self._occurrences.items())
-    self.counts['types'] = len(self._occurrences)
+      file.writelines(f'{times}\t{key}\n' for key, (_, times) in self._lines.items())
+    self.counts['types'] = len(self._lines)
     return self.counts
 
-  def _hash(self, key: str) -> int:
-    self._hashes[key] = key_of(key)
-    return self._hashes[key]
+  def _line(self, key: str) -> list[int]:
+    self._lines[key] = [key_of(key), 0]
+    return self._lines[key]
 
   def _flush(self, whole: bool) -> None:
     tokens = np.concatenate(self._tokens) if self._tokens else np.empty(0, self._dtype)
@@ -253,8 +252,12 @@ class Blocks:
     """
     parts = []
     for shard, block, offset, filled in self._spans(start, length):
-      words = self.read_block_words(shard, block, offset, offset + length - filled)
-      parts.append(words._replace(start=words.start + (filled - offset)))
+      words, runs_on = self._part_words(shard, block, offset, offset + length - filled)
+      move = filled - offset
+      words = words._replace(start=words.start + move, fragment=words.fragment + move)
+      if parts and runs_on:  # the same document as before
+        words = words._replace(fragment=words.fragment[1:], document=words.document[1:])
+      parts.append(words)
     return parts[0] if len(parts) == 1 else Words(*map(np.concatenate, zip(*parts, strict=True)))
 
   def read_block(self, shard: int, block: int) -> tuple[np.ndarray, np.ndarray]:
@@ -264,10 +267,12 @@ class Blocks:
     starts = np.frombuffer(record, '<u4', documents, 8)
     return np.frombuffer(record, self._dtype, count, 8 + 4 * int(documents)), starts
 
-  def read_block_words(
-    self, shard: int, block: int, begin: int = 0, end: int | None = None
-  ) -> Words:
-    """Returns the words that start in a block, counted from its first token; or in a part of it."""
+  def read_block_words(self, shard: int, block: int) -> Words:
+    """Returns the words that start in a block, counted from its first token."""
+    return self._part_words(shard, block, 0, self.block)[0]
+
+  def _part_words(self, shard: int, block: int, begin: int, end: int) -> tuple[Words, bool]:
+    """The words that start in a part of a block, and whether a document from before runs at its start."""
     record = self._record('words', shard, block)
     count, documents = np.frombuffer(record, '<u4', 2).tolist()
     running = np.frombuffer(record, '<u8', 2, 8)
@@ -280,21 +285,23 @@ class Blocks:
       columns.append(np.frombuffer(record, dtype, size, at))
       at += size * np.dtype(dtype).itemsize
     keys, hash_, starts, offset, length, flags = columns
-    low = int(offset.searchsorted(begin))
-    high = count if end is None else int(offset.searchsorted(end))
-    index = np.arange(low, high)
-    document = np.full(high - low, running[0])
-    index += int(running[1])
-    for first, key in zip(offset.searchsorted(starts).tolist(), keys, strict=True):
+    low, high = offset.searchsorted((begin, end)).tolist()
+    index = np.arange(low, high) + int(running[1])
+    for first in offset.searchsorted(starts).tolist():
       if first < high:  # this document's words, until the next one begins
         here = max(0, first - low)
-        document[here:] = key
         index[here:] = np.arange(low + here - first, high - first)
+    first, last = starts.searchsorted((begin, end)).tolist()
+    fragment, document = starts[first:last].astype(np.int64), keys[first:last]
+    runs_on = not (first < last and fragment[0] == begin)
+    if runs_on:
+      fragment = np.append(begin, fragment)
+      document = np.append(keys[first - 1] if first else running[0], document)
     here = slice(low, high)
     return Words(
-      offset[here].astype(np.int64), length[here].astype(np.int64), hash_[here], index, document,
-      flags[here],
-    )  # fmt: skip
+      offset[here].astype(np.int64), length[here].astype(np.int64), hash_[here], index, flags[here],
+      fragment, document,
+    ), runs_on  # fmt: skip
 
   def read_types(self, shard: int) -> dict[str, int]:
     """Returns a shard's word types, casefold(NFC(word)), and how often each occurs."""

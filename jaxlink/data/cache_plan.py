@@ -210,7 +210,7 @@ def encode(example: dict[str, np.ndarray]) -> tuple[blocks_lib.Encoded | None, d
   if not len(tokens):
     return None, counts
   key = int(np.int64(example['document']).astype(np.uint64))
-  types = [t.decode() for t in example['word_types']]
+  types = example['word_types'].decode().split('\n') if len(example['words']) else []
   return blocks_lib.Encoded(key, tokens, example['words'], types), counts
 
 
@@ -267,5 +267,5 @@ def _describe_link(link: Link, source: str, inputs: fingerprint_lib.Inputs) -> A
     'source': source,
     **linking.describe_files(link.policy, inputs),
     'seed': link.seed,
-    'code': fingerprint_lib.describe(prep.link_substitute, inputs),
+    'code': [fingerprint_lib.describe(prep.link_substitute, inputs), linking.describe_code(inputs)],
   }

@@ -35,12 +35,12 @@ class Sample:
   Attributes:
     counts: words, by the names of `Dose`; `documents` are not counted.
     growth: new tokens less old ones, for each old one.
-    inserted_V: how often each id was inserted.
+    inserted_GV: how often each id was inserted, by language.
   """
 
   counts: dict[str, int]
   growth: Fraction
-  inserted_V: np.ndarray
+  inserted_GV: np.ndarray
 
 
 def measure(source: 'LinkedWindows') -> Sample:
@@ -51,30 +51,34 @@ def measure(source: 'LinkedWindows') -> Sample:
   windows, _ = source.read([(tokens * k // count, length) for k in range(count)])
   every = dataclasses.replace(source.choice(0), doc_fraction=1.0, probability=1.0)
   spliced = splice_lib.splice(windows, source.table, every, source.tail)
-  inserted = np.zeros(len(spliced.tokens_M) + 1, np.int8)
-  np.add.at(inserted, spliced.begin_S, 1)
-  np.add.at(inserted, spliced.begin_S + spliced.size_S, -1)
-  ids = spliced.tokens_M[np.cumsum(inserted)[:-1] > 0]
-  found = count_words(spliced, np.zeros(len(spliced.kind_W), np.int64), 1)[0].tolist()
+  size = source.blocks.manifest['tokenizer']['size']
+  inserted_GV = np.zeros((len(source.table.languages), size), np.int64)
+  for g in range(len(inserted_GV)):
+    of = spliced.language_S == g
+    ids = spliced.tokens_M[splice_lib.ragged(spliced.begin_S[of], spliced.size_S[of])]
+    inserted_GV[g] = np.bincount(ids, minlength=size)
+  found = count_words(spliced.kind_W, np.zeros(len(spliced.kind_W), np.int64), 1)[0].tolist()
   return Sample(
     dict(zip(DOSE_FIELDS, [0, 0, *found], strict=True)),
     Fraction(len(spliced.tokens_M) - len(windows.tokens_N), len(windows.tokens_N)),
-    np.bincount(ids, minlength=source.blocks.manifest['tokenizer']['size']),
+    inserted_GV,
   )
 
 
-def id_overlap(sample: Sample, native: Sequence[Blocks]) -> float:
-  """The share of inserted tokens whose ids the beginning of native text has; NaN if none was inserted.
+def id_overlap(sample: Sample, g: int, native: Sequence[Blocks]) -> float:
+  """The share of a language's inserted tokens whose ids native text has; NaN if none was inserted.
 
   Args:
     sample: of a source.
-    native: caches in the language of the targets.
+    g: index of the language.
+    native: caches in it, of which the beginnings are read.
   """
-  seen_V = np.zeros(sample.inserted_V.size, bool)
+  inserted_V = sample.inserted_GV[g]
+  seen_V = np.zeros(inserted_V.size, bool)
   for blocks in native:
     seen_V[blocks.read(0, min(blocks.tokens, _NATIVE))[0]] = True
-  total = sample.inserted_V.sum()
-  return float(sample.inserted_V[seen_V].sum() / total) if total else float('nan')
+  total = inserted_V.sum()
+  return float(inserted_V[seen_V].sum() / total) if total else float('nan')
 
 
 def examples(source: 'LinkedWindows', count: int) -> list[tuple[str, str]]:

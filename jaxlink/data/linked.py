@@ -20,7 +20,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -189,17 +188,19 @@ class LinkedWindows:
       words = self.blocks.read_words(start, length)
       if len(words.start) and words.start[-1] + words.length[-1] > length:
         whole_R[r] = first_R[r] + words.start[-1]
-        words = words._make(column[:-1] for column in words)
-      parts.append(words._replace(start=words.start + first_R[r]))
+        words = words._make([*(column[:-1] for column in words[:5]), *words[5:]])
+      parts.append(
+        words._replace(start=words.start + first_R[r], fragment=words.fragment + first_R[r])
+      )
     words = parts[0]._make(map(np.concatenate, zip(*parts, strict=True)))
-    epoch: Any = 0
+    epoch = None
     if self.policy.redraw:
-      row_W = np.searchsorted(first_R, words.start, side='right') - 1
+      row_F = np.searchsorted(first_R, words.fragment, side='right') - 1
       begin_R = np.array([start for start, _ in spans]) - first_R[:-1]
-      epoch = (words.start + begin_R[row_W]) // self.blocks.tokens
+      epoch = (words.fragment + begin_R[row_F]) // self.blocks.tokens
     windows = splice_lib.Windows(
       tokens_N, starts_N, first_R[:-1], words.start, words.length, words.hash, words.index,
-      words.document, words.flags, epoch,
+      words.flags, words.fragment, words.document, epoch,
     )  # fmt: skip
     return windows, whole_R
 
@@ -207,9 +208,12 @@ class LinkedWindows:
     """The ids of a closing bracket and the text that is between a word and the next."""
     known = self._tails.get(key := gap.tobytes())
     if known is None:
-      known = np.array(
-        self.tokenizer.encode_piece(f'){self.tokenizer.decode_piece(gap.tolist())}'), np.int32
-      )
+      tokenizer = self.tokenizer
+      if tokenizer.unk_id is not None and (gap == tokenizer.unk_id).any():
+        ids = [*tokenizer.encode_piece(')'), *gap.tolist()]  # what they were cannot be told
+      else:
+        ids = tokenizer.encode_piece(f'){tokenizer.decode_piece(gap.tolist())}')
+      known = np.array(ids, np.int32)
       if len(gap) < 16 and len(self._tails) < 1 << 16:
         self._tails[key] = known
     return known
@@ -252,7 +256,12 @@ def _check_reach(policy: LinkPolicy, words: int, eligible: int) -> None:
 
 
 def _stride(length: int, tokens: int, growth: Fraction) -> Fraction:
-  """S: T over the inflation, moved so that U is a whole number of windows and 0.382 of one."""
+  """S: T over the inflation, moved so that U is a whole number of windows and 0.382 of one.
+
+  Without inflation it is T, and nothing is skipped that another epoch would have to find.
+  """
+  if not growth:
+    return Fraction(length)
   stride = Fraction(length) / (1 + growth)
   windows = round(tokens / stride - _PHASE)
   return tokens / (windows + _PHASE) if windows >= 64 else stride

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _KIND_BITS = 6
 
 
-def count_words(spliced: splice_lib.Spliced, row_W: np.ndarray, rows: int) -> np.ndarray:
+def count_words(kind_W: np.ndarray, row_W: np.ndarray, rows: int) -> np.ndarray:
   """Of each row: words seen, and those with each bit; (rows, 7). `row_W` < 0 is not counted."""
   kinds = 1 << _KIND_BITS
   seen = row_W >= 0
-  table = np.bincount(
-    (row_W[seen] << _KIND_BITS) + spliced.kind_W[seen], minlength=rows * kinds
-  ).reshape(rows, kinds)
+  table = np.bincount((row_W[seen] << _KIND_BITS) + kind_W[seen], minlength=rows * kinds).reshape(
+    rows, kinds
+  )
   bits = np.arange(kinds)[:, None] >> np.arange(_KIND_BITS) & 1
   return table @ np.concatenate([np.ones((kinds, 1), np.int64), bits], axis=1)
 
@@ -54,22 +54,22 @@ class Rows:
     dose = self._choice.doc_fraction * self._choice.probability
     shrink = min(1.0, 1.0 + float(source.sample.growth) * dose)
     # More than most rows need: a few documents are denser than the source, or hold longer words.
-    before = 16 * (2 * source.table.max_words - 1)
-    after = int(width / shrink) - width + 32 + 8 * source.table.max_words
+    before, after = 48, int(width / shrink) + 64
     left = np.arange(count)
     while len(left):
-      left = left[~self._fill(left, starts_B[left], ahead_B[left], before, width + after)]
-      before, after = before * 4, after * 4 + width
+      settled, filled = self._fill(left, starts_B[left], ahead_B[left], before, after)
+      before, after = before * (1 if settled.all() else 4), after * (1 if filled.all() else 4)
+      left = left[~(settled & filled)]
 
   def _fill(
     self, rows: np.ndarray, starts_R: np.ndarray, ahead_R: np.ndarray, before: int, after: int
-  ) -> np.ndarray:
+  ) -> tuple[np.ndarray, np.ndarray]:
     """Makes rows from `before` tokens before their start and `after` from there on.
 
     The next windows start `ahead_R` tokens later.
 
     Returns:
-      Whether that was enough, for each.
+      Whether as much before was enough, and as much after, for each; rows are made where both were.
     """
     source, table = self._source, self._source.table
     spans = [(max(0, s - before), after + s - max(0, s - before)) for s in starts_R.tolist()]
@@ -80,9 +80,11 @@ class Rows:
     place_R = spliced.place_N[begin_R]  # in new ones
     sure_R = self._sure_until(windows, whole_R)
     width = source.length + 1
-    done_R = spliced.place_N[sure_R] >= place_R + width
-    done_R &= [splice_lib.settled(windows, spliced, table, r, int(b))
-               for r, b in enumerate(begin_R)]  # fmt: skip
+    filled_R = spliced.place_N[sure_R] >= place_R + width
+    settled_R = np.array(
+      [splice_lib.settled(windows, spliced, table, r, int(b)) for r, b in enumerate(begin_R)]
+    )
+    done_R = filled_R & settled_R
     at = place_R[done_R, None] + np.arange(width)
     into = rows[done_R]
     self.tokens_BN[into] = spliced.tokens_M[at]
@@ -90,7 +92,7 @@ class Rows:
     if self.labels_BN is not None:
       self.labels_BN[into], self.mask_BN[into] = spliced.labels_M[at], spliced.mask_M[at]
     self.counts_BC[into] = self._count(windows, spliced, ahead_R, begin_R, place_R)[done_R]
-    return done_R
+    return settled_R, filled_R
 
   def _sure_until(self, windows: splice_lib.Windows, whole_R: np.ndarray) -> np.ndarray:
     """The old token of each window up to which nothing depends on what comes after it.
@@ -104,10 +106,12 @@ class Rows:
     for r, (first, stop) in enumerate(zip(firsts, stops, strict=True)):
       if first == stop:
         continue
-      touches = windows.start_W[stop - 1] + windows.length_W[stop - 1] == whole_R[r]
-      back = table.max_words - 1 if touches else 0
-      if table.mode == 'annotate':
-        back = max(back, 1)
+      back = 1 if table.mode == 'annotate' else 0
+      if windows.start_W[stop - 1] + windows.length_W[stop - 1] == whole_R[r]:
+        run = np.arange(max(first, stop - table.max_words), stop - 1)
+        apart = np.flatnonzero(~splice_lib.joined(windows, run))  # no source reaches over these
+        most = len(run) - int(apart[-1]) if len(apart) else table.max_words - 1
+        back = max(back, min(table.max_words - 1, most))
       if back:
         sure_R[r] = windows.start_W[max(first, stop - back)]
     return sure_R
@@ -127,10 +131,21 @@ class Rows:
     # Words belong to the row in which their first new token is, those of a site as its first.
     row_W = np.searchsorted(windows.first_R, windows.start_W, side='right') - 1
     place_W = spliced.place_N[windows.start_W]
-    row_W[(windows.start_W < begin_R[row_W]) | (place_W >= stop_R[row_W])] = -1
-    for i in spliced.word_S[spliced.extent_W[spliced.word_S] > 1].tolist():
-      row_W[i + 1 : i + spliced.extent_W[i]] = row_W[i]
-    words = count_words(spliced, row_W, count)
+    inside_W = (windows.start_W >= begin_R[row_W]) & (place_W < stop_R[row_W])
+    extent_S = spliced.extent_W[spliced.word_S]
+    for i, n in zip(
+      spliced.word_S[extent_S > 1].tolist(), extent_S[extent_S > 1].tolist(), strict=True
+    ):
+      inside_W[i + 1 : i + n] = inside_W[i]
+    # A site counts where its first inserted token is, an annotation therefore after its word.
+    row_S = row_W[spliced.word_S]
+    counted_S = inside_W[spliced.word_S] & (spliced.begin_S < stop_R[row_S])
+    kind_W = spliced.kind_W.copy()
+    for i, n in zip(
+      spliced.word_S[~counted_S].tolist(), extent_S[~counted_S].tolist(), strict=True
+    ):
+      kind_W[i : i + n] &= np.uint8(~(splice_lib.REPLACED | splice_lib.STOP_REPLACED) & 0xFF)
+    words = count_words(kind_W, np.where(inside_W, row_W, -1), count)
 
     stops = np.append(windows.first_R[1:], len(windows.tokens_N))
     end_R = np.empty(count, np.int64)  # the old token whose new one is the first that is left out
@@ -138,46 +153,25 @@ class Rows:
       end_R[r] = first + np.searchsorted(spliced.place_N[first:stop], stop_R[r])
     read_R = end_R - begin_R
 
-    begins = np.flatnonzero(windows.starts_N)
-    row_D = np.searchsorted(windows.first_R, begins, side='right') - 1
-    inside_D = (begins >= begin_R[row_D]) & (begins < end_R[row_D])
-    head_W = (windows.index_W == 0) & (row_W >= 0) & (spliced.kind_W & splice_lib.REWRITTEN > 0)
-
-    site_row = row_W[spliced.word_S]
-    ok = site_row >= 0
-    inserted = np.bincount(site_row[ok], spliced.size_S[ok], minlength=count)
+    row_F = np.searchsorted(windows.first_R, windows.fragment_F, side='right') - 1
+    begins_F = windows.starts_N[windows.fragment_F]
+    begins_F &= (windows.fragment_F >= begin_R[row_F]) & (windows.fragment_F < end_R[row_F])
+    drawn_F = begins_F & spliced.rewritten_F
+    until_F = np.minimum(np.append(windows.fragment_F[1:], stops[-1]), end_R[row_F])
+    size_F = np.maximum(0, until_F - np.maximum(windows.fragment_F, begin_R[row_F]))
+    rewritten = np.bincount(row_F, size_F * spliced.rewritten_F, minlength=count)
+    inserted = np.bincount(row_S[counted_S], spliced.size_S[counted_S], minlength=count)
     out = np.zeros((count, len(source.names)), np.int64)
-    out[:, 0] = np.bincount(row_D[inside_D], minlength=count)
-    out[:, 1] = np.bincount(row_W[head_W], minlength=count)
+    out[:, 0] = np.bincount(row_F[begins_F], minlength=count)
+    out[:, 1] = np.bincount(row_F[drawn_F], minlength=count)
     out[:, 2:9] = words
     out[:, 9] = read_R
-    out[:, 10] = self._rewritten(windows, spliced, row_W, begin_R, end_R)
+    out[:, 10] = rewritten
     out[:, 11] = np.maximum(0, ahead_R - read_R)
     out[:, 12] = np.maximum(0, read_R - ahead_R)
     out[:, 13] = read_R + inserted - source.length
     out[:, 14] = inserted
     for g in range(len(source.names) - 15):
-      of = ok & (spliced.language_S == g)
-      size_S = spliced.extent_W[spliced.word_S]
-      out[:, 15 + g] = np.bincount(site_row[of], size_S[of], minlength=count)
+      of = counted_S & (spliced.language_S == g)
+      out[:, 15 + g] = np.bincount(row_S[of], extent_S[of], minlength=count)
     return out
-
-  def _rewritten(
-    self,
-    windows: splice_lib.Windows,
-    spliced: splice_lib.Spliced,
-    row_W: np.ndarray,
-    begin_R: np.ndarray,
-    end_R: np.ndarray,
-  ) -> np.ndarray:
-    """How many old tokens of each row are of documents that were rewritten."""
-    cuts = np.union1d(np.flatnonzero(windows.starts_N), begin_R)
-    cuts = np.union1d(cuts, end_R)
-    word_F = np.searchsorted(windows.start_W, cuts)
-    ends_F = np.append(cuts[1:], len(windows.tokens_N))
-    some = word_F < np.searchsorted(windows.start_W, ends_F)
-    rewritten_F = np.zeros(len(cuts), bool)
-    rewritten_F[some] = spliced.kind_W[word_F[some]] & splice_lib.REWRITTEN > 0
-    row_F = np.searchsorted(begin_R, cuts, side='right') - 1
-    inside = (row_F >= 0) & (cuts < end_R[row_F]) & rewritten_F
-    return np.bincount(row_F[inside], (ends_F - cuts)[inside], minlength=len(begin_R))

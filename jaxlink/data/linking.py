@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from jaxlink.link import casing, splice, table
 from jaxlink.link.lexicon import Lexicon, load_words
 from jaxlink.link.policy import LinkPolicy, WordLists, stop_words_path
 
+_LIBRARIES = ('regex', 'simplemma', 'pyglossary', 'lxml', 'sentencepiece', 'tokenizers')
 UNSPLICEABLE_LIMIT = 0.05  # share of a source's words, over which a tokenizer is refused
 _COUNT_BLOCKS = 16  # read at a time when a source is counted
 
@@ -67,6 +69,20 @@ def resolve_policy(policy: LinkPolicy) -> LinkPolicy:
   return dataclasses.replace(policy, lexicon=found, language='', stop_words=stop_words)
 
 
+def check_text_route(policy: LinkPolicy) -> None:
+  """Raises ValueError for what cannot be done in a text that is rewritten once, before it is cached."""
+  if policy.redraw:
+    raise ValueError(
+      'LinkPolicy.redraw is True: text is rewritten once, before it is cached, so every epoch reads '
+      'the same draws. Set it False.'
+    )
+  if policy.mode == 'restore':
+    raise ValueError(
+      "LinkPolicy.mode is 'restore': its labels are made when tokens are read, not in the text. Load-time "
+      "LINK (Stage.link_route = 'load') has it."
+    )
+
+
 def describe_files(policy: LinkPolicy, inputs: fingerprint.Inputs) -> dict[str, Any]:
   """Returns the hashes of the files that a resolved policy names, by what they are for."""
   return {
@@ -79,6 +95,20 @@ def describe_files(policy: LinkPolicy, inputs: fingerprint.Inputs) -> dict[str, 
   }
 
 
+def describe_code(inputs: fingerprint.Inputs) -> dict[str, Any]:
+  """Returns the hashes of all modules that lexicons, policies and tokens depend on, and of libraries.
+
+  Whole files: a dictionary's reader is found by its format, and no look at the functions would find it.
+  """
+  folder = pathlib.Path(__file__).parents[1]
+  names = ('tokenizer.py', 'tokenizer_files.py', 'foreign.py')
+  files = [*sorted((folder / 'link').rglob('*.py')), *(folder / 'data' / name for name in names)]
+  return {
+    'files': {str(path.relative_to(folder)): inputs.sha256(str(path)) for path in files},
+    'libraries': [inputs.version(name) for name in _LIBRARIES],
+  }
+
+
 def load_lexicons(policy: LinkPolicy, source: str = 'en') -> dict[str, Lexicon]:
   """Reads the lexicons of a resolved policy, those of a language merged; `source` is that of the text."""
   return {
@@ -88,7 +118,8 @@ def load_lexicons(policy: LinkPolicy, source: str = 'en') -> dict[str, Lexicon]:
 
 @functools.lru_cache(maxsize=32)
 def _lexicon(paths: tuple[str, ...], source: str, target: str) -> Lexicon:
-  loaded = [Lexicon.load(path, source=source, target=target) for path in paths]
+  codes = {'source': casing.base_language(source), 'target': casing.base_language(target)}
+  loaded = [Lexicon.load(path, **codes) for path in paths]
   return loaded[0] if len(loaded) == 1 else Lexicon.merge(loaded)
 
 
@@ -142,7 +173,7 @@ def make_table(
     **describe_files(policy, inputs),
     'tokenizer': blocks.manifest['tokenizer']['sha256'],
     'words_of': blocks.fingerprint if policy.lemmas else '',
-    'code': [fingerprint.describe(f, inputs) for f in (table.build, Lexicon.load)],
+    'code': describe_code(inputs),
   }
   digest = fingerprint.digest(ingredients)
   return table.build(
@@ -195,13 +226,12 @@ def read_source(blocks: Blocks) -> Iterator[splice.Windows]:
     while at < end:
       length = min(_COUNT_BLOCKS * blocks.block, end - at)
       tokens, starts = blocks.read(at, length)
-      stop = length
-      if at + length < end and starts[1:].any():  # a source of several words ends with its document
-        stop = int(np.flatnonzero(starts)[-1]) or length
+      while at + length < end and not starts[1:].any():  # a long document is read in one piece
+        length = min(2 * length, end - at)
+        tokens, starts = blocks.read(at, length)
+      stop = length if at + length == end else int(np.flatnonzero(starts)[-1])
       words = blocks.read_words(at, stop)
-      yield splice.Windows(
-        tokens[:stop], starts[:stop], np.zeros(1, np.int64), *words[:5], words.flags, 0
-      )
+      yield splice.Windows(tokens[:stop], starts[:stop], np.zeros(1, np.int64), *words)
       at += stop
 
 

@@ -82,8 +82,7 @@ class Batches:
     self.mixture, self.windows, self.batch = mixture, tuple(windows), batch
     self.length = lengths.pop()
     linked = [w for w in windows if isinstance(w, LinkedWindows)]
-    several = [w.table.languages for w in linked if len(w.table.languages) > 1]
-    languages = dict.fromkeys(language for names in several for language in names)
+    languages = dict.fromkeys(language for w in linked for language in w.table.languages)
     self.count_names = counts_of(tuple(languages)) if linked else ()
     sources = zip(mixture.names, mixture.shares, windows, strict=True)
     what = [
@@ -123,8 +122,11 @@ class Batches:
       window = self.windows[source]
       for name, array in window.rows(within_N[here], tokens).items():
         if name == 'counts':
-          columns = [self.count_names.index(n) for n in window.names]
-          out[name][np.ix_(here, columns)] = array
+          names = window.names
+          if len(window.table.languages) == 1 and len(self.count_names) > len(names):
+            names = (*names, f'replaced_{window.table.languages[0]}')
+            array = np.append(array, array[:, names.index('replaced'), None], axis=1)
+          out[name][np.ix_(here, [self.count_names.index(n) for n in names])] = array
           continue
         if name not in out:
           out[name] = np.empty((len(rows), *array.shape[1:]), array.dtype)

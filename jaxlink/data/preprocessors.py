@@ -50,19 +50,10 @@ def link_substitute(
 
   Source: LINK, arXiv 2605.23885; what is the paper's and what is ours: `jaxlink.link.substitute`.
   """
-  if policy.redraw:
-    raise ValueError(
-      'LinkPolicy.redraw is True: text is rewritten once, before it is cached, so every epoch reads '
-      'the same draws. Set it False.'
-    )
-  if policy.mode == 'restore':
-    raise ValueError(
-      "LinkPolicy.mode is 'restore': its labels are made when tokens are read, not in the text. Load-time "
-      "LINK (Stage.link_route = 'load') has it."
-    )
+  linking.check_text_route(policy)
   policy = linking.resolve_policy(policy)
   draws = policy.draws(seed, source, 0)
-  language = registry.LANGUAGES.get(source, 'en')
+  language = registry.source_language(source)
   normalize = normalizer(output_features)
 
   def rewrite(text: bytes) -> tuple[bytes, np.ndarray, np.ndarray]:
@@ -110,7 +101,7 @@ def tokenize_marked(
 
   Returns:
     Examples of 'targets' int32 [T], without BOS and EOS; 'words' int32 [N, 4] (first token, tokens,
-    flags, type) with 'word_types' (casefold(NFC(word)), one for each distinct type); 'document'
+    flags, type) with 'word_types' (casefold(NFC(word)) of each distinct type, a line each); 'document'
     int64, the key of the original text; 'bytes', the size of the text; 'tokens_before', the number
     of tokens of the original; and what else the examples had, without the texts.
   """
@@ -124,7 +115,7 @@ def tokenize_marked(
     return (
       marked.ids,
       marked.words,
-      np.array([t.encode() for t in marked.types], object),
+      '\n'.join(marked.types).encode(),  # one string: TensorFlow is slow with many
       np.uint64(draws_lib.key_of(original.decode())).astype(np.int64),
       np.int64(len(text)),
       np.int64(before),
@@ -139,7 +130,7 @@ def tokenize_marked(
       stateful=False,
     )
     for tensor, shape in (
-      (targets, [None]), (words, [None, 4]), (types, [None]), (document, []), (size, []), (before, []),
+      (targets, [None]), (words, [None, 4]), (types, []), (document, []), (size, []), (before, []),
     ):  # fmt: skip
       tensor.set_shape(shape)
     rest = {k: v for k, v in example.items() if k not in (text_key, 'original', 'cuts')}

@@ -2,7 +2,7 @@
 
 In: a cache's plan with LINK. Out: `{task}.{split}.jsonl.gz`, a line {"text", "document", "replaced"} for each
 document in the source's order, and beside it a `.json` with counts, policy, seed and lexicons. The text is
-that of the reference, so what `Stage.link_route = 'cache'` trains on, and 'load' in its first epoch.
+that of the reference, so what `Stage.link_route = 'cache'` trains on, and 'load' with a tokenizer of ours.
 
 Easy to get wrong: a file that looks whole. Both appear under their names when they are complete.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import tqdm
 
-from jaxlink.data import cache_plan, rewriting
+from jaxlink.data import cache_plan, linking, rewriting
 from jaxlink.link.policy import Dose
 
 
@@ -25,7 +25,11 @@ def publish(plan: cache_plan.Plan, folder: str) -> dict[str, Any]:
   Args:
     plan: with LINK.
     folder: made if it is not there; files of the same names are replaced.
+
+  Raises:
+    ValueError: the policy redraws, or asks for what a text cannot say.
   """
+  linking.check_text_route(plan.link.policy)
   os.makedirs(folder, exist_ok=True)
   base = os.path.join(folder, f'{plan.task}.{plan.split}')
   probability, shortfall = rewriting.probability(plan)

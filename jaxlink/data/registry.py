@@ -14,7 +14,12 @@ class RegisteredLexicon:
   language: str  # of the targets
 
 
-LANGUAGES: dict[str, str] = {}  # task: language code
+LANGUAGES: dict[str, str] = {}  # task: language code, of those made by `register`
 LEXICONS: dict[str, RegisteredLexicon] = {}
 AUXILIARIES: dict[str, str] = {}  # task of a target language: that of its auxiliary text
 RATES: dict[str, dict[str, str]] = {}  # mixture: exact rate of each task; SeqIO keeps floats only
+
+
+def source_language(task: str) -> str:
+  """The language of a task's text for the lexicons that rewrite it; English where none was registered."""
+  return LANGUAGES.get(task, 'en')

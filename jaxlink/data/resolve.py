@@ -225,6 +225,8 @@ def _missing(path: str, cache_dir: str) -> str | None:
   for entry in [s for stage in answer['stages'] for s in stage] + answer['evaluations']:
     if not os.path.isdir(os.path.join(cache_dir, entry['folder'])):
       return f'the cache {entry["folder"]} is gone'
-    if entry.get('link') and not os.path.isdir(os.path.join(cache_dir, entry['link'])):
+    if entry.get('link') and not os.path.isfile(
+      os.path.join(cache_dir, entry['link'], 'table.json')
+    ):
       return f'the link table {entry["link"]} is gone'
   return None

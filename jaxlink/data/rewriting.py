@@ -52,10 +52,24 @@ def probability(plan: cache_plan.Plan) -> tuple[float | None, float]:
   """
   if not plan.link or plan.link.policy.ratio_of != 'all':
     return None, 0.0
-  policy = plan.link.policy
-  lexicons, lists = linking.load_lexicons(policy, _language(plan)), linking.load_lists(policy)
-  dose = sum((substitute.count(t, lexicons, policy, lists) for t in texts(plan)), Dose())
-  return policy_lib.probability('all', policy.word_ratio, dose.words, dose.eligible)
+  policy, lists = plan.link.policy, linking.load_lists(plan.link.policy)
+  lexicons = linking.load_lexicons(policy, registry.source_language(plan.task))
+  ways = [(lexicons, policy)]
+  if policy.language_by == 'per_document':  # a document has one language: the mean of all
+    ways = [
+      (
+        {language: words},
+        dataclasses.replace(policy, lexicon={language: policy.lexicons[language]}),
+      )
+      for language, words in lexicons.items()
+    ]
+  normalize = prep.normalizer(plan.get_task().output_features)
+  dose = Dose()
+  for text in map(normalize, texts(plan)):
+    for lexicon, one in ways:
+      dose += substitute.count(text, lexicon, one, lists)
+  words, eligible = dose.words // len(ways), dose.eligible // len(ways)
+  return policy_lib.probability('all', policy.word_ratio, words, eligible)
 
 
 def count_dose(
@@ -93,7 +107,9 @@ def describe_link(plan: cache_plan.Plan) -> dict[str, Any]:
         'entries': len(words.entries),
         'counts': dict(words.counts),
       }
-      for language, words in linking.load_lexicons(policy, _language(plan)).items()
+      for language, words in linking.load_lexicons(
+        policy, registry.source_language(plan.task)
+      ).items()
     },
   }
 
@@ -103,7 +119,10 @@ def rewritten(
 ) -> Iterator[tuple[int, substitute.Substituted]]:
   """Yields the key of each document of a plan with LINK, and what became of its text."""
   policy = plan.link.policy
-  lexicons, lists = linking.load_lexicons(policy, _language(plan)), linking.load_lists(policy)
+  lexicons, lists = (
+    linking.load_lexicons(policy, registry.source_language(plan.task)),
+    linking.load_lists(policy),
+  )
   keyed = policy.draws(plan.link.seed, plan.task, 0)
   normalize = prep.normalizer(plan.get_task().output_features)
   for text in texts(plan):
@@ -125,10 +144,6 @@ def show_sentences(plan: cache_plan.Plan, probability: float | None) -> list[dic
     if len(found) == _SENTENCES:
       break
   return found
-
-
-def _language(plan: cache_plan.Plan) -> str:
-  return registry.LANGUAGES.get(plan.task, 'en')
 
 
 def texts(plan: cache_plan.Plan) -> Iterator[str]:

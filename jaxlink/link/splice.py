@@ -51,9 +51,12 @@ class Windows(NamedTuple):
   length_W: np.ndarray  # int64: tokens, those of a space before it included
   hash_W: np.ndarray  # uint64: of its key
   index_W: np.ndarray  # int64: in its document
-  document_W: np.ndarray  # uint64: key of its document
   flags_W: np.ndarray  # uint8
-  epoch_W: np.ndarray | int  # of the source; read only where draws differ by epoch
+  fragment_F: (
+    np.ndarray
+  )  # int64: first token of each window, and of each document that starts in one
+  document_F: np.ndarray  # uint64: key of its document
+  epoch_F: np.ndarray | None = None  # of the source; read only where draws differ by epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +91,11 @@ class Spliced:
       site's end.
     kind_W: what is known of each word, as bits.
     extent_W: words of the site that begins at each word; 0 inside one of several.
+    rewritten_F: whether the document of each fragment was drawn.
     word_S: the first word of each site.
     language_S: index of its language.
     begin_S, size_S: where in the new tokens its inserted ids are.
+    reach_C: first word and end of each source of several words that stands in the text.
     labels_M: mode 'restore' only: what the token's place should have been predicted as.
     mask_M: mode 'restore' only: whether it is trained on.
   """
@@ -100,10 +105,12 @@ class Spliced:
   place_N: np.ndarray
   kind_W: np.ndarray
   extent_W: np.ndarray
+  rewritten_F: np.ndarray
   word_S: np.ndarray
   language_S: np.ndarray
   begin_S: np.ndarray
   size_S: np.ndarray
+  reach_C: np.ndarray
   labels_M: np.ndarray | None = None
   mask_M: np.ndarray | None = None
 
@@ -129,32 +136,33 @@ def splice(
   Source: LINK, arXiv 2605.23885; what is the paper's and what is ours: `jaxlink.link.policy`.
   """
   w = windows
-  run_W, head_U = _runs(w)
-  rewritten_U = np.ones(len(head_U), bool)
+  every_F = np.arange(len(w.fragment_F))
+  rewritten_F = np.ones(len(every_F), bool)
   if choice.doc_fraction < 1:
-    rewritten_U = _draw(w, choice, 'doc', head_U, 0) < choice.doc_fraction
-  language_U = None
+    rewritten_F = _draw(w, choice, 'doc', every_F, 0) < choice.doc_fraction
+  language_F = None
   if len(table.languages) > 1 and choice.language_by == 'per_document':
-    u_U = _draw(w, choice, 'language', head_U, 0)
-    language_U = (u_U * len(table.languages)).astype(np.int64)
+    u_F = _draw(w, choice, 'language', every_F, 0)
+    language_F = (u_F * len(table.languages)).astype(np.int64)
 
-  rewritten_W = rewritten_U[run_W]
-  language_W = None if language_U is None else language_U[run_W]
-  entry_W, extent_W, kind_W = _find(w, table, run_W, rewritten_W, language_W)
+  fragment_W = _fragments(w)
+  language_W = None if language_F is None else language_F[fragment_W]
+  found = _find(w, table, fragment_W, rewritten_F[fragment_W], language_W)
+  entry_W, extent_W, kind_W = found.entry_W, found.extent_W, found.kind_W
   site_S = np.flatnonzero(kind_W & ELIGIBLE)
   if choice.probability < 1:
-    u_S = _draw(w, choice, 'word', site_S, w.index_W[site_S])
+    u_S = _draw(w, choice, 'word', fragment_W[site_S], w.index_W[site_S])
     site_S = site_S[u_S < choice.probability]
   entry_S, extent_S = entry_W[site_S], extent_W[site_S]
 
   if language_W is not None:
     language_S = language_W[site_S]
   elif len(table.languages) > 1:
-    u_S = _draw(w, choice, 'language', site_S, w.index_W[site_S])
+    u_S = _draw(w, choice, 'language', fragment_W[site_S], w.index_W[site_S])
     language_S = senses.pick_language(table.count_EG[entry_S] > 0, u_S)
   else:
     language_S = np.zeros(len(site_S), np.int64)
-  target_S = _pick_targets(w, table, choice, site_S, entry_S, language_S)
+  target_S = _pick_targets(w, table, choice, fragment_W, site_S, entry_S, language_S)
 
   kind_W[site_S] |= np.uint8(REPLACED)
   kind_W[site_S[table.flags_E[entry_S] & STOP > 0]] |= np.uint8(STOP_REPLACED)
@@ -167,8 +175,16 @@ def splice(
   ids = table.ids
   if table.mode == 'annotate':
     begin_S, end_S, ids, first_S, size_S = _annotate(w, last_S, end_S, ids, first_S, size_S, tail)
-  return _build(w, table.mode, begin_S, end_S, ids, first_S, size_S, kind_W, extent_W, site_S,
-                language_S, rewritten_U, run_W)  # fmt: skip
+  tokens_M, starts_M, place_N, begin_M = _build(
+    w, begin_S, end_S, ids, first_S, size_S, in_place=table.mode != 'annotate'
+  )
+  labels_M = mask_M = None
+  if table.mode == 'restore':
+    labels_M, mask_M = _ask_back(w, tokens_M, place_N, begin_S, begin_M, rewritten_F)
+  return Spliced(
+    tokens_M, starts_M, place_N, kind_W, extent_W, rewritten_F, site_S, language_S, begin_M, size_S,
+    found.reach_C, labels_M, mask_M,
+  )  # fmt: skip
 
 
 def find(
@@ -180,41 +196,43 @@ def find(
     The entry of each word, or -1; the words of the site that begins there, or 0 inside one; and what is
     known of it, as bits.
   """
-  run_W, _ = _runs(w)
-  all_W = np.ones(len(run_W), bool)
-  language_W = None if language is None else np.full(len(run_W), language)
-  entry_W, extent_W, kind_W = _find(w, table, run_W, all_W, language_W)
-  _mark_inside(kind_W, extent_W)
-  return entry_W, extent_W, kind_W
+  fragment_W = _fragments(w)
+  all_W = np.ones(len(fragment_W), bool)
+  language_W = None if language is None else np.full(len(fragment_W), language)
+  found = _find(w, table, fragment_W, all_W, language_W)
+  _mark_inside(found.kind_W, found.extent_W)
+  return found.entry_W, found.extent_W, found.kind_W
 
 
 # ── finding ─────────────────────────────────────────────────────────────────────
 
 
-def _runs(w: Windows) -> tuple[np.ndarray, np.ndarray]:
-  """Runs of words of one document in one window: the run of each word, the first word of each run."""
-  if not len(w.start_W):
-    return np.zeros(0, np.int64), np.zeros(0, np.int64)
-  changes_W = np.empty(len(w.start_W), bool)
-  changes_W[0] = True
-  # A document that stands twice in a row has one key: its index starts again.
-  changes_W[1:] = w.index_W[1:] != w.index_W[:-1] + 1
-  changes_W[1:] |= w.document_W[1:] != w.document_W[:-1]
-  firsts = np.searchsorted(w.start_W, w.first_R)
-  changes_W[firsts[firsts < len(changes_W)]] = True
-  return np.cumsum(changes_W) - 1, np.flatnonzero(changes_W)
+class _Found(NamedTuple):
+  """What was looked up."""
+
+  entry_W: np.ndarray  # row of the table, or -1
+  extent_W: np.ndarray  # words of the site that begins at each word; 0 inside one of several
+  kind_W: np.ndarray  # bits of the entry, and REWRITTEN
+  reach_C: (
+    np.ndarray
+  )  # (C, 2): each source of several words that stands in the text: first word, end
+
+
+def _fragments(w: Windows) -> np.ndarray:
+  """The fragment of each word."""
+  edges_F = np.append(np.searchsorted(w.start_W, w.fragment_F), len(w.start_W))
+  return np.repeat(np.arange(len(w.fragment_F)), np.diff(edges_F))
 
 
 def _draw(
-  w: Windows, choice: Choice, stream: str, word_S: np.ndarray, k_S: np.ndarray | int
+  w: Windows, choice: Choice, stream: str, fragment_S: np.ndarray, k_S: np.ndarray | int
 ) -> np.ndarray:
-  """Draws for the documents of some words, in their epochs."""
-  document_S = w.document_W[word_S]
-  if not choice.redraw or isinstance(w.epoch_W, int):
-    epoch = w.epoch_W if choice.redraw else 0
-    return choice.draws(epoch).uniform(stream, document_S, k_S)
-  out_S = np.empty(len(word_S))
-  epoch_S = w.epoch_W[word_S]
+  """Draws for the documents of some fragments, in their epochs."""
+  document_S = w.document_F[fragment_S]
+  if not choice.redraw or w.epoch_F is None:
+    return choice.draws(0).uniform(stream, document_S, k_S)
+  out_S = np.empty(len(fragment_S))
+  epoch_S = w.epoch_F[fragment_S]
   for epoch in np.unique(epoch_S).tolist():
     at = epoch_S == epoch
     k = k_S[at] if isinstance(k_S, np.ndarray) else k_S
@@ -225,11 +243,10 @@ def _draw(
 def _find(
   w: Windows,
   table: LinkTable,
-  run_W: np.ndarray,
+  fragment_W: np.ndarray,
   rewritten_W: np.ndarray,
   language_W: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Looks words up: the entry of each, the words of the site that begins there, and its bits."""
+) -> _Found:
   look_W = rewritten_W & (w.flags_W & words.UNSPLICEABLE == 0)
   entry_W = table.find(w.hash_W)
   entry_W[~look_W] = -1
@@ -240,41 +257,42 @@ def _find(
     identity_W = ~covered_W & table.identity_EG[entry_W, language_W]
     kind_W &= np.where(covered_W, np.uint8(_OF_ENTRY), np.uint8(0))
     kind_W |= identity_W * np.uint8(COVERED_ANY)
-  extent_W = np.ones(len(entry_W), np.int32)
+  extent_W = np.ones(len(entry_W), np.int64)
+  reach_C = np.zeros((0, 2), np.int64)
   begins = np.flatnonzero(flags_W & BEGINS)
   if len(begins) and table.max_words > 1:
-    _find_several(w, table, look_W, run_W, language_W, begins, entry_W, extent_W, kind_W)
+    at_C, size_C, entry_C = _find_several(w, table, look_W, fragment_W, language_W, begins)
+    reach_C = np.stack([at_C, at_C + size_C], axis=1)
+    end = 0
+    for i, n, entry in zip(at_C.tolist(), size_C.tolist(), entry_C.tolist(), strict=True):
+      if i >= end:  # from the left, none inside another
+        end = i + n
+        entry_W[i], extent_W[i], kind_W[i] = entry, n, table.flags_E[entry] & _OF_ENTRY
+        extent_W[i + 1 : end], kind_W[i + 1 : end] = 0, 0
   kind_W |= rewritten_W * np.uint8(REWRITTEN)
-  return entry_W, extent_W, kind_W
+  return _Found(entry_W, extent_W, kind_W, reach_C)
 
 
 def _find_several(
   w: Windows,
   table: LinkTable,
   look_W: np.ndarray,
-  run_W: np.ndarray,
+  fragment_W: np.ndarray,
   language_W: np.ndarray | None,
   begins: np.ndarray,
-  entry_W: np.ndarray,
-  extent_W: np.ndarray,
-  kind_W: np.ndarray,
-) -> None:
-  """Finds sources of several words, the longest from the left; changes the last three in place.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Finds the longest source of several words at each word that may begin one (`begins`).
 
-  `begins` are the words with which one may begin.
+  Returns:
+    Of those that were found: first word, number of words, entry.
   """
-  count = len(entry_W)
 
-  def joined(at: np.ndarray) -> np.ndarray:
-    """Whether words `at` and the next stand side by side, with a single space between them."""
-    last = at >= count - 1
-    at = np.where(last, 0, at)
-    after = np.minimum(at + 1, count - 1)
-    side_by_side = w.start_W[after] == w.start_W[at] + w.length_W[at]
-    side_by_side &= (w.flags_W[after] & words.LEADING_SPACE > 0) & (run_W[after] == run_W[at])
-    return side_by_side & look_W[after] & ~last
+  def goes_on(at: np.ndarray) -> np.ndarray:
+    """Whether words `at` and the next can be of one source."""
+    after = np.minimum(at + 1, len(fragment_W) - 1)
+    return joined(w, at) & look_W[after] & (fragment_W[after] == fragment_W[at])
 
-  at = begins[joined(begins)]
+  at = begins[goes_on(begins)]
   hash_C = extend_hash(w.hash_W[at], w.hash_W[at + 1])
   keep = table.pairs[pair_bit(hash_C)]
   at, hash_C = at[keep], hash_C[keep]
@@ -282,7 +300,7 @@ def _find_several(
   alive = np.arange(len(at))
   for n in range(2, table.max_words + 1):
     if n > 2:
-      alive = alive[joined(at[alive] + n - 2)]
+      alive = alive[goes_on(at[alive] + n - 2)]
       hash_C[alive] = extend_hash(hash_C[alive], w.hash_W[at[alive] + n - 1])
     if not len(alive):
       break
@@ -292,12 +310,16 @@ def _find_several(
       ok &= table.count_EG[found, language_W[at[alive]]] > 0
     best[alive[ok]], size[alive[ok]] = found[ok], n
   hit = size > 0
-  end = 0
-  for i, n, entry in zip(at[hit].tolist(), size[hit].tolist(), best[hit].tolist(), strict=True):
-    if i >= end:
-      end = i + n
-      entry_W[i], extent_W[i], kind_W[i] = entry, n, table.flags_E[entry] & _OF_ENTRY
-      extent_W[i + 1 : end], kind_W[i + 1 : end] = 0, 0
+  return at[hit], size[hit], best[hit]
+
+
+def joined(w: Windows, word_S: np.ndarray) -> np.ndarray:
+  """Whether words and those after them stand side by side, with a single space between them."""
+  last_S = word_S >= len(w.start_W) - 1
+  word_S = np.where(last_S, 0, word_S)
+  after_S = np.minimum(word_S + 1, len(w.start_W) - 1)
+  side_by_side = w.start_W[after_S] == w.start_W[word_S] + w.length_W[word_S]
+  return side_by_side & (w.flags_W[after_S] & words.LEADING_SPACE > 0) & ~last_S
 
 
 def _mark_inside(kind_W: np.ndarray, extent_W: np.ndarray) -> None:
@@ -309,17 +331,25 @@ def _mark_inside(kind_W: np.ndarray, extent_W: np.ndarray) -> None:
 def settled(w: Windows, spliced: Spliced, table: LinkTable, row: int, start: int) -> bool:
   """Whether a window's words from token `start` on would be the same with more tokens before it.
 
-  They are where a document starts in between, or a word from which on no source of several words that
-  is out of sight can reach: `table.max_words` - 1 words after the first one seen, and inside no site.
+  They are if a document starts in between; or if a word up to there stands apart from the one before it;
+  or if no source of several words that stands in the text reaches over its beginning, none of those in
+  sight and, `table.max_words` - 1 words after the first one seen, none of the others.
   """
   begin = w.first_R[row]
   if w.starts_N[begin : start + 1].any():
     return True
   seen, here = np.searchsorted(w.start_W, (begin, start)).tolist()
-  clear = seen + max(1, table.max_words - 1)
-  return bool((spliced.extent_W[clear : here + 1] > 0).any()) or (
-    clear <= here == len(spliced.extent_W)
-  )
+  if here == seen:  # there may be the rest of a long word
+    return False
+  if table.max_words < 2:
+    return True
+  edges = np.arange(seen + 1, here + 1)
+  if not joined(w, edges - 1).all():
+    return True
+  edges = edges[edges >= seen + table.max_words - 1]
+  reach = spliced.reach_C[(spliced.reach_C[:, 0] >= seen) & (spliced.reach_C[:, 0] < here)]
+  inside = (edges[:, None] > reach[:, 0]) & (edges[:, None] < reach[:, 1])
+  return bool((~inside.any(axis=1)).any())
 
 
 # ── choosing ────────────────────────────────────────────────────────────────────
@@ -329,6 +359,7 @@ def _pick_targets(
   w: Windows,
   table: LinkTable,
   choice: Choice,
+  fragment_W: np.ndarray,
   site_S: np.ndarray,
   entry_S: np.ndarray,
   language_S: np.ndarray,
@@ -341,7 +372,7 @@ def _pick_targets(
     k_S = table.sense_key_EG[entry_S, language_S]
   else:
     k_S = w.index_W[site_S]
-  u_S = _draw(w, choice, 'sense', site_S, k_S)
+  u_S = _draw(w, choice, 'sense', fragment_W[site_S], k_S)
   if choice.senses == 'weighted':
     return target_S + senses.pick_weighted(table.cumulative_K, target_S, count_S, u_S)
   return target_S + (u_S * count_S).astype(np.int64)
@@ -397,7 +428,7 @@ def _annotate(
   return end_S, ends, joined, np.array(starts, np.int64), np.array(sizes, np.int64)
 
 
-def _ragged(start_S: np.ndarray, size_S: np.ndarray) -> np.ndarray:
+def ragged(start_S: np.ndarray, size_S: np.ndarray) -> np.ndarray:
   """start, start + 1, … of each site, size of them, one after another."""
   ends_S = np.cumsum(size_S)
   total = int(ends_S[-1]) if len(ends_S) else 0
@@ -406,51 +437,54 @@ def _ragged(start_S: np.ndarray, size_S: np.ndarray) -> np.ndarray:
 
 def _build(
   w: Windows,
-  mode: str,
   begin_S: np.ndarray,
   end_S: np.ndarray,
   ids: np.ndarray,
   first_S: np.ndarray,
   size_S: np.ndarray,
-  kind_W: np.ndarray,
-  extent_W: np.ndarray,
-  site_S: np.ndarray,
-  language_S: np.ndarray,
-  rewritten_U: np.ndarray,
-  run_W: np.ndarray,
-) -> Spliced:
+  in_place: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Puts `ids[first : first + size]` in the place of tokens [begin, end), at every site.
+
+  `in_place` sites replace a word; others stand behind one, and belong to what is before them.
+
+  Returns:
+    The new tokens; which of them begin documents; where every old token went, those inside a site to its
+    end; and where each site's ids begin.
+  """
   count = len(w.tokens_N)
   grown = np.zeros(count + 1, np.int64)
   grown[end_S] = size_S - (end_S - begin_S)
   place_N = np.arange(count + 1)
   place_N += np.cumsum(grown)
-  out_end_S = place_N[end_S]
-  out_begin_S = out_end_S - size_S
-  removed = _ragged(begin_S, end_S - begin_S)
+  end_M = place_N[end_S]
+  begin_M = end_M - size_S
+  removed = ragged(begin_S, end_S - begin_S)
   kept = np.ones(count, bool)
   kept[removed] = False
-  place_N[removed] = np.repeat(out_end_S, end_S - begin_S)
+  place_N[removed] = np.repeat(end_M, end_S - begin_S)
   tokens_M = np.empty(int(place_N[-1]), np.int32)
-  inserted = _ragged(out_begin_S, size_S)
   tokens_M[place_N[:-1][kept]] = w.tokens_N[kept]
-  tokens_M[inserted] = ids[_ragged(first_S, size_S)]
+  tokens_M[ragged(begin_M, size_S)] = ids[ragged(first_S, size_S)]
+  if in_place:  # what begins at a site, a window or a document without BOS, has all of it
+    place_N[begin_S] = begin_M
   starts_M = np.zeros(len(tokens_M), bool)
-  starts_M[place_N[np.flatnonzero(w.starts_N)]] = True
-  if mode != 'annotate':  # a window that begins at a site has all of it
-    place_N[begin_S] = out_begin_S
-  labels_M = mask_M = None
-  if mode == 'restore':
-    labels_M = tokens_M.copy()
-    labels_M[out_begin_S] = w.tokens_N[begin_S]
-    begins = w.starts_N.copy()
-    begins[w.first_R] = True
-    fragment_N = np.cumsum(begins) - 1
-    rewritten_F = np.zeros(int(fragment_N[-1]) + 1 if count else 0, bool)
-    rewritten_F[fragment_N[w.start_W]] = rewritten_U[run_W]
-    mask_M = np.zeros(len(tokens_M), bool)
-    mask_M[place_N[:-1][kept]] = ~rewritten_F[fragment_N[kept]]
-    mask_M[out_begin_S] = True
-  return Spliced(
-    tokens_M, starts_M, place_N, kind_W, extent_W, site_S, language_S, out_begin_S, size_S,
-    labels_M, mask_M,
-  )  # fmt: skip
+  starts_M[place_N[:-1][w.starts_N]] = True
+  return tokens_M, starts_M, place_N, begin_M
+
+
+def _ask_back(
+  w: Windows,
+  tokens_M: np.ndarray,
+  place_N: np.ndarray,
+  begin_S: np.ndarray,
+  begin_M: np.ndarray,
+  rewritten_F: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Labels and mask of mode 'restore': in rewritten documents, only the originals of sites are asked."""
+  labels_M = tokens_M.copy()
+  labels_M[begin_M] = w.tokens_N[begin_S]
+  edges_M = np.append(place_N[w.fragment_F], len(tokens_M))
+  mask_M = ~np.repeat(rewritten_F, np.diff(edges_M))
+  mask_M[begin_M] = True
+  return labels_M, mask_M

@@ -14,6 +14,8 @@ that of a word's key, or of the keys of a source of several words.
   cumulative_K   of each target, the weights up to and with it, of 1
   start_KV       where the token ids of each target begin, in each variant; one more at the end
   ids            of all targets
+  pairs          whether the hash of two words, by its top bits, may begin a source of several
+  bucket         the first entry of each value of a hash's top bits
 
 Every array over E has one row more, for what is not found: hash 2⁶⁴ - 1, and zeros.
 
@@ -51,7 +53,7 @@ VARIANTS = 2 * len(CASES)
 _META = 'table.json'
 _ARRAYS = (
   'hash_E', 'words_E', 'flags_E', 'identity_EG', 'first_EG', 'count_EG', 'sense_key_EG',
-  'cumulative_K', 'start_KV', 'ids', 'pairs',
+  'cumulative_K', 'start_KV', 'ids', 'pairs', 'bucket',
 )  # fmt: skip
 _PAIR_BITS = 20
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -128,19 +130,15 @@ class LinkTable:
       # A plain array over the mapped file: np.memmap's own slices are slow.
       mapped = np.load(os.path.join(self.folder, f'{name}.npy'), mmap_mode='r')
       object.__setattr__(self, name, np.asarray(mapped))
-    # Entries by the top bits of their hash, so that a search looks at one or two of them.
-    bits = max(10, int(np.ceil(np.log2(8 * len(self.hash_E)))))
-    shift = np.uint64(64 - bits)
-    buckets = np.searchsorted(self.hash_E[:-1], np.arange(1 << bits, dtype=np.uint64) << shift)
-    object.__setattr__(self, '_bucket', buckets)
-    object.__setattr__(self, '_shift', shift)
+    bits = len(self.bucket).bit_length() - 1
+    object.__setattr__(self, '_shift', np.uint64(64 - bits))
 
   def __reduce__(self):
     return LinkTable.open, (self.folder,)
 
   def find(self, hash_N: np.ndarray) -> np.ndarray:
     """Returns the entry of each hash, or -1, the row of what is not found; int64."""
-    row_N = self._bucket[(hash_N >> self._shift).view(np.int64)]
+    row_N = self.bucket[(hash_N >> self._shift).view(np.int64)]
     found_N = self.hash_E[row_N]
     behind = np.flatnonzero(found_N < hash_N)
     while len(behind):
@@ -296,7 +294,7 @@ def _fill(
 
   count = len(names)
   hash_E = np.full(count + 1, 2**64 - 1, np.uint64)
-  words_E, flags_E = np.zeros(count + 1, np.uint8), np.zeros(count + 1, np.uint8)
+  words_E, flags_E = np.zeros(count + 1, np.uint32), np.zeros(count + 1, np.uint8)
   identity_EG = np.zeros((count + 1, languages), bool)
   first_EG = np.zeros((count + 1, languages), np.int64)
   count_EG = np.zeros((count + 1, languages), np.int32)
@@ -337,8 +335,15 @@ def _fill(
     'start_KV': np.array([*starts, len(ids)], np.int64),
     'ids': np.array(ids, np.int32),
     'pairs': pairs,
+    'bucket': _buckets(hash_E[order]),
   }
   return arrays, aliases
+
+
+def _buckets(hash_E: np.ndarray) -> np.ndarray:
+  """The first entry of each value of the top bits, so many that a search looks at one or two entries."""
+  bits = max(10, int(np.ceil(np.log2(8 * len(hash_E)))))
+  return np.searchsorted(hash_E[:-1], np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits))
 
 
 def _renderings(target: str, language: str, rendering: Rendering) -> list[str]:

@@ -203,6 +203,52 @@ def test_a_ratio_of_zero_reads_the_source_as_it_is(chains, tokenizer, tmp_path):
   assert source.stride == 50
 
 
+def test_a_ratio_of_zero_reads_a_long_source_as_it_is(english, tokenizer, tmp_path):  # noqa: F811
+  blocks = write_cache(tmp_path / 'cache', english, tokenizer)
+  asked = policy(language='tr', doc_fraction=0.0)
+  source = linked(
+    blocks, make_table(tmp_path / 't', {'tr': TURKISH}, asked, tokenizer), asked, tokenizer, 50
+  )
+  assert blocks.tokens > 100 * 50
+  rows, plain = source.rows(np.arange(300)), Windows(blocks, 50, 1).rows(np.arange(300))
+  for name, array in plain.items():
+    assert (rows[name] == array).all(), name
+
+
+LAUGHTER = Lexicon.from_pairs([('ha ha', 'haha'), ('ha ha ha', 'ha'), ('no no', 'hayır hayır')])
+
+
+def test_sources_that_overlap_without_end_are_found_as_from_the_documents_start(
+  tokenizer, tmp_path
+):
+  texts = ['ha ' * 300 + 'ha', 'no ' * 150 + 'ha ' * 151 + 'end', 'Ha ha, ' * 100]
+  blocks = write_cache(tmp_path / 'cache', texts, tokenizer)
+  asked = policy(language='tr', doc_fraction=1.0, word_ratio=0.5, senses='uniform')
+  source = linked(
+    blocks, make_table(tmp_path / 't', {'tr': LAUGHTER}, asked, tokenizer), asked, tokenizer, 20
+  )
+  spliced = whole(source, 3)
+  count = int(2 * blocks.tokens / source.stride)
+  rows = source.rows(np.arange(count))['tokens']
+  for i, start in enumerate(source.start(np.arange(count)).tolist()):
+    at = int(spliced.place_N[start])
+    assert rows[i].tolist() == spliced.tokens_M[at : at + 20].tolist(), (i, start)
+
+
+def test_a_rewritten_document_is_known_where_it_has_no_words(tokenizer, tmp_path):
+  texts = ['12 ' * 200 + 'the dog ran', '7 ' * 90 + 'a dog', 'the dog. ' + '3, ' * 150]
+  blocks = write_cache(tmp_path / 'cache', texts, tokenizer)
+  asked = policy(mode='restore', doc_fraction=1.0, word_ratio=1.0)
+  source = linked(
+    blocks, make_table(tmp_path / 't', {'de': PHRASES}, asked, tokenizer), asked, tokenizer, 25
+  )
+  rows = source.rows(np.arange(int(blocks.tokens / source.stride)))
+  totals = dict(zip(source.names, rows['counts'].sum(0).tolist(), strict=True))
+  assert totals['documents_rewritten'] == totals['documents'] >= 3
+  assert totals['tokens_rewritten'] == totals['tokens_read']
+  assert rows['loss_mask'].sum() <= totals['replaced']
+
+
 def test_each_epoch_begins_its_windows_elsewhere(english, tokenizer, tmp_path):  # noqa: F811
   blocks = write_cache(tmp_path / 'cache', english, tokenizer)
   asked = policy(language='tr')
@@ -245,8 +291,9 @@ def test_the_dose_is_what_was_asked(english, tokenizer, tmp_path):  # noqa: F811
   ceiling = counts['eligible'] / counts['words']
   of_all = dataclasses.replace(asked, ratio_of='all', word_ratio=0.2)
   dose = realised(linked(blocks, built, of_all, tokenizer, 64, source_counts=counts))
-  error = 4 * (0.2 * (ceiling - 0.2) / ceiling / dose['words']) ** 0.5
-  assert dose['replaced'] / dose['words'] == pytest.approx(0.2, abs=error + 0.01)
+  p = 0.2 / ceiling
+  error = 4 * (p * (1 - p) / dose['eligible']) ** 0.5
+  assert dose['replaced'] / dose['eligible'] == pytest.approx(p, abs=error)
   with pytest.raises(ValueError, match=rf'word_ratio is 0.9 of all words.*at most {ceiling:.4f}'):
     linked(blocks, built, dataclasses.replace(of_all, word_ratio=0.9), tokenizer, 64,
            source_counts=counts)  # fmt: skip

@@ -1,7 +1,6 @@
 """The engine: tokens spliced equal the text substituted and tokenised, for every policy and tokenizer."""
 
 import dataclasses
-import itertools
 import pathlib
 
 import hypothesis
@@ -67,13 +66,17 @@ def check(
   )  # fmt: skip
   windows = windows or windows_of(texts, tokenizer)
   spliced = splice.splice(windows, built, choice, tail_of(tokenizer))
-  tokens, languages, dose = [], [], Dose()
+  tokens, sizes, languages, dose = [], [], [], Dose()
   for text in texts:
     result = substitute(text, lexicons, policy, draws, document=key_of(text), lists=LISTS)
-    tokens += [BOS, *tokenizer.encode(result.text, result.cuts), EOS]
+    document = [BOS, *tokenizer.encode(result.text, result.cuts), EOS]
+    tokens += document
+    sizes.append(len(document))
     languages += result.language_S.tolist()
     dose += result.dose
   assert spliced.tokens_M.tolist() == [*tokens, BOS]
+  begins = np.cumsum([0, *sizes])
+  assert np.flatnonzero(spliced.starts_M).tolist() == begins.tolist()
   assert spliced.language_S.tolist() == languages
   counted = [int(np.count_nonzero(spliced.kind_W & bit)) for bit in _BITS]
   assert counted == [
@@ -137,7 +140,8 @@ def test_several_languages_are_drawn_by_document_or_by_word(
   spliced, _ = check(english, tokenizers['sentencepiece'], lexicons, asked, tmp_path / 't')
   assert set(spliced.language_S.tolist()) == {0, 1, 2}
   windows = windows_of(english, tokenizers['sentencepiece'])
-  documents = windows.document_W[spliced.word_S]
+  fragment_S = np.searchsorted(windows.fragment_F, windows.start_W[spliced.word_S], 'right') - 1
+  documents = windows.document_F[fragment_S]
   pairs = {(d, g) for d, g in zip(documents.tolist(), spliced.language_S.tolist(), strict=True)}
   one_each = len(pairs) == len(set(documents.tolist()))
   assert one_each == (language_by == 'per_document')
@@ -228,11 +232,8 @@ def test_restore_asks_for_the_first_token_of_the_original_and_for_nothing_else(
   assert (spliced.labels_M[begins] == originals).all()
   changed = np.flatnonzero(spliced.labels_M != spliced.tokens_M)
   assert set(changed.tolist()) <= set(begins.tolist())
-  rewritten = np.zeros(len(windows.tokens_N), bool)
-  starts = [*np.flatnonzero(windows.starts_N).tolist(), len(windows.tokens_N)]
-  for first, stop in itertools.pairwise(starts):
-    words = (windows.start_W >= first) & (windows.start_W < stop)
-    rewritten[first:stop] = (spliced.kind_W[words] & splice.REWRITTEN).any()
+  edges = [*windows.fragment_F.tolist(), len(windows.tokens_N)]
+  rewritten = np.repeat(spliced.rewritten_F, np.diff(edges))
   expected = np.zeros(len(spliced.tokens_M), bool)
   expected[spliced.place_N[:-1][~rewritten]] = True
   expected[begins] = True
@@ -245,9 +246,10 @@ def test_a_draw_of_another_epoch_is_asked_only_for_redraw(english, tokenizers, t
     str(tmp_path / 't'), {'tr': TURKISH}, policy().rendering, LISTS, tokenizers['sentencepiece']
   )
   windows = windows_of(english, tokenizers['sentencepiece'])
-  half = len(windows.start_W) // 2
-  epochs = np.repeat([4, 5], [half, len(windows.start_W) - half])
-  windows = windows._replace(epoch_W=epochs)
+  middle = len(windows.fragment_F) // 2
+  epochs = np.repeat([4, 5], [middle, len(windows.fragment_F) - middle])
+  windows = windows._replace(epoch_F=epochs)
+  half = np.searchsorted(windows.start_W, windows.fragment_F[middle])
 
   def sites(redraw, *fixed):
     asked: set[int] = set()

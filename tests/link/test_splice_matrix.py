@@ -16,7 +16,7 @@ from jaxlink.data.tokenizer import Tokenizer, train_byte_level
 from jaxlink.link import splice, table, words
 from jaxlink.link.draws import Draws, key_of
 from jaxlink.link.lexicon import Lexicon
-from jaxlink.link.policy import LinkPolicy, WordLists, stop_words_path
+from jaxlink.link.policy import LinkPolicy, WordLists, probability, stop_words_path
 from jaxlink.link.substitute import substitute
 from tests.data import test_foreign
 from tests.link.test_formats_real import DICTIONARIES, FILES
@@ -139,8 +139,9 @@ def agree(texts, tokenizer, lexicon, policy, folder) -> tuple[int, int, int]:
     lambda _: draws,
   )
   spliced = splice.splice(windows, built, choice, tail_of(tokenizer))
-  bounds = spliced.place_N[[*np.flatnonzero(windows.starts_N).tolist()]]
-  first = 0
+  bounds = spliced.place_N[np.flatnonzero(windows.starts_N)]
+  assert (np.flatnonzero(spliced.starts_M) == bounds).all()
+  first, opening = 0, int(tokenizer.bos_id is not None)
   for n, text in enumerate(texts):
     count = len(words.split_words(text)) // 2
     spliceable_N = windows.flags_W[first : first + count] & words.UNSPLICEABLE == 0
@@ -150,7 +151,7 @@ def agree(texts, tokenizer, lexicon, policy, folder) -> tuple[int, int, int]:
     )
     glued = tokenizer.native and result.cuts
     expected = tokenizer.encode(result.text, result.cuts if glued else ())
-    got = spliced.tokens_M[bounds[n] + 1 : bounds[n + 1] - 1].tolist()
+    got = spliced.tokens_M[bounds[n] + opening : bounds[n + 1] - 1].tolist()
     assert got == expected, (text, result.text)
   unspliceable = int(np.count_nonzero(windows.flags_W & words.UNSPLICEABLE))
   return int(np.count_nonzero(spliced.kind_W & splice.REPLACED)), len(windows.start_W), unspliceable
@@ -201,3 +202,26 @@ def test_every_lexicon_of_the_collection(kind, english, tokenizers, tmp_path):
         empty.append((name, title))
   assert replaced > 100_000
   assert not empty
+
+
+def test_over_a_million_words_the_dose_is_the_one_that_was_asked(english, tokenizers, tmp_path):
+  """The bound is four standard deviations of a share of independent draws, one for each eligible word."""
+  tokenizer = tokenizers['sentencepiece']
+  lexicon = Lexicon.load(SAMPLE / 'en-tr.tsv', target='tr')
+  windows = windows_of(english, tokenizer)
+  built = table.build(
+    str(tmp_path / 't'), {'tr': lexicon}, BASE.rendering, WordLists(), tokenizer, progress=False
+  )
+  kinds = splice.find(windows, built)[2]
+  words_all, eligible = len(kinds), int(np.count_nonzero(kinds & table.ELIGIBLE))
+  assert words_all > 900_000
+  for ratio_of, asked in (('covered', 0.05), ('covered', 0.3), ('all', 0.1), ('all', 0.35)):
+    p, shortfall = probability(ratio_of, asked, words_all, eligible)
+    assert shortfall == 0
+    for seed in range(3):
+      draws = Draws(seed, 'en')
+      choice = splice.Choice(1.0, p, 'first', 'per_document', False, lambda _, draws=draws: draws)
+      replaced = np.count_nonzero(splice.splice(windows, built, choice).kind_W & splice.REPLACED)
+      bound = 4 * (p * (1 - p) / eligible) ** 0.5
+      of = eligible if ratio_of == 'covered' else words_all
+      assert replaced / of == pytest.approx(asked, abs=bound * eligible / of)
