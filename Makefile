@@ -11,7 +11,7 @@ quickstart: .venv/installed
 	$(VENV)/python -m jaxlink.train --gin_file=gin/quickstart.gin
 
 test: .venv/installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/installed
 	$(PYTEST) -m slow

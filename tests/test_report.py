@@ -6,6 +6,7 @@ import types
 import pytest
 
 from jaxlink import config, report, setup
+from jaxlink.data import link_sample
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.stage import Run
 
@@ -63,7 +64,7 @@ def _drawn(trained, *bindings: str) -> tuple[LinkedWindows, str]:
 
 def test_what_will_be_drawn_is_told_from_a_sample_in_the_unit_that_was_asked(trained):
   source, text = _drawn(trained)
-  sample = dict(zip(source.names, source.sample.tolist(), strict=True))
+  sample = source.sample.counts
   eligible = sample['eligible'] / sample['words']
   for part in (
     'LINK on tiny_en, drawn as it is read: 50% of the documents, 30.0% of the eligible; mode replace',
@@ -110,4 +111,4 @@ def test_examples_are_of_the_policy(trained):
   source, _ = _drawn(trained)
   nothing = dataclasses.replace(source.policy, word_ratio=0.0)
   source.policy = nothing
-  assert source.examples(3) == []
+  assert link_sample.examples(source, 3) == []

@@ -110,7 +110,9 @@ def test_the_marks_of_a_cache_give_back_the_words_of_the_text(built, tiny_tokeni
   blocks, tokenizer = built[1], Tokenizer(tiny_tokenizers['sentencepiece'])
   by_key, marked = {key_of(text): text for text in english()}, collections.Counter()
   marks = blocks.read_words(0, blocks.tokens)
-  columns = (column.tolist() for column in marks)
+  keys = marks.document[np.searchsorted(marks.fragment, marks.start, side='right') - 1]
+  columns = [*marks[:4], keys, marks.flags]
+  columns = (column.tolist() for column in columns)
   for first, length, hash_, index, key, flags in zip(*columns, strict=True):
     ids, _ = blocks.read(first, length)
     start, end = words.find_words(by_key[key])[index]
