@@ -5,16 +5,20 @@ PYTHON ?= python3
 VENV := .venv/bin
 PYTEST := JAX_PLATFORMS=cpu $(VENV)/python -m pytest
 
-.PHONY: quickstart test test-slow lint format
+.PHONY: quickstart test test-slow test-shared lint format
 
 quickstart: .venv/installed
 	$(VENV)/python -m jaxlink.train --gin_file=gin/quickstart.gin
 
 test: .venv/installed
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow and not shared_data" -n 2 --dist loadfile
 
 test-slow: .venv/installed
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not shared_data"
+
+# With the large text collection, which is not shipped, in ../shared/data or $$JAXLINK_SHARED_DATA.
+test-shared: .venv/installed
+	$(PYTEST) -m shared_data -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(VENV)/ruff check .

@@ -18,10 +18,10 @@ import tqdm
 
 from jaxlink.data import linking
 from jaxlink.data.blocks import Blocks
-from jaxlink.link import lemmas, splice, words
+from jaxlink.link import lemmas, sites, words
 from jaxlink.link.draws import key_of
 from jaxlink.link.lexicon import Lexicon
-from jaxlink.link.table import STOP, LinkTable
+from jaxlink.link.table import COVERED, COVERED_ANY, ELIGIBLE, STOP, LinkTable
 
 # Ranks by frequency at which a band ends; one more has the rest.
 BANDS = (100, 1_000, 10_000, 100_000)
@@ -177,7 +177,7 @@ def document_keys(blocks: Blocks) -> set[int]:
 
 
 def _count(
-  w: splice.Windows,
+  w: sites.Windows,
   table: LinkTable,
   g: int,
   types: '_Types',
@@ -185,8 +185,8 @@ def _count(
   senses_K: np.ndarray,
 ) -> None:
   """Adds the words of some windows."""
-  entry_W, extent_W, kind_W = splice.find(w, table, g)
-  covered_W = kind_W & splice.COVERED > 0
+  entry_W, extent_W, kind_W = sites.find(w, table, g)
+  covered_W = kind_W & COVERED > 0
   type_W = types.of(w.hash_W)
   site_S = np.flatnonzero(covered_W & (extent_W > 0))
   extent_S = extent_W[site_S]
@@ -199,13 +199,13 @@ def _count(
   masks = {
     'all': np.ones(len(kind_W), bool),
     'covered': covered_W,
-    'eligible': kind_W & splice.ELIGIBLE > 0,
-    'identity': ~covered_W & (kind_W & splice.COVERED_ANY > 0),
+    'eligible': kind_W & ELIGIBLE > 0,
+    'identity': ~covered_W & (kind_W & COVERED_ANY > 0),
     'unspliceable': w.flags_W & words.UNSPLICEABLE > 0,
     'phrases': phrase_W,
     'stop_words': stop_W,
     'covered_stop_words': stop_W & covered_W,
-    'eligible_stop_words': stop_W & (kind_W & splice.ELIGIBLE > 0),
+    'eligible_stop_words': stop_W & (kind_W & ELIGIBLE > 0),
     'stop_sites': stop_site_W,
   }
   for name, mask_W in masks.items():

@@ -29,6 +29,7 @@ from jaxlink.data.blocks import Blocks
 from jaxlink.data.shuffle import order_key, permute
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.data.windows import fragments
+from jaxlink.link import sites
 from jaxlink.link import splice as splice_lib
 from jaxlink.link.policy import DOSE_FIELDS, LinkPolicy, probability
 from jaxlink.link.table import LinkTable
@@ -167,7 +168,7 @@ class LinkedWindows:
       policy.redraw, self._draws,
     )  # fmt: skip
 
-  def read(self, spans: Sequence[tuple[int, int]]) -> tuple[splice_lib.Windows, np.ndarray]:
+  def read(self, spans: Sequence[tuple[int, int]]) -> tuple[sites.Windows, np.ndarray]:
     """Lays ranges of the endless repetition end to end, with the words that are whole in them.
 
     Args:
@@ -198,7 +199,7 @@ class LinkedWindows:
       row_F = np.searchsorted(first_R, words.fragment, side='right') - 1
       begin_R = np.array([start for start, _ in spans]) - first_R[:-1]
       epoch = (words.fragment + begin_R[row_F]) // self.blocks.tokens
-    windows = splice_lib.Windows(
+    windows = sites.Windows(
       tokens_N, starts_N, first_R[:-1], words.start, words.length, words.hash, words.index,
       words.flags, words.fragment, words.document, epoch,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxlink.link import sites
 from jaxlink.link import splice as splice_lib
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Rows:
     width = source.length + 1
     filled_R = spliced.place_N[sure_R] >= place_R + width
     settled_R = np.array(
-      [splice_lib.settled(windows, spliced, table, r, int(b)) for r, b in enumerate(begin_R)]
+      [sites.settled(windows, spliced.reach_C, table, r, int(b)) for r, b in enumerate(begin_R)]
     )
     done_R = filled_R & settled_R
     at = place_R[done_R, None] + np.arange(width)
@@ -94,7 +95,7 @@ class Rows:
     self.counts_BC[into] = self._count(windows, spliced, ahead_R, begin_R, place_R)[done_R]
     return settled_R, filled_R
 
-  def _sure_until(self, windows: splice_lib.Windows, whole_R: np.ndarray) -> np.ndarray:
+  def _sure_until(self, windows: sites.Windows, whole_R: np.ndarray) -> np.ndarray:
     """The old token of each window up to which nothing depends on what comes after it.
 
     A site of several words may reach on where words stand side by side up to the end; an annotation
@@ -109,7 +110,7 @@ class Rows:
       back = 1 if table.mode == 'annotate' else 0
       if windows.start_W[stop - 1] + windows.length_W[stop - 1] == whole_R[r]:
         run = np.arange(max(first, stop - table.max_words), stop - 1)
-        apart = np.flatnonzero(~splice_lib.joined(windows, run))  # no source reaches over these
+        apart = np.flatnonzero(~sites.joined(windows, run))  # no source reaches over these
         most = len(run) - int(apart[-1]) if len(apart) else table.max_words - 1
         back = max(back, min(table.max_words - 1, most))
       if back:
@@ -118,7 +119,7 @@ class Rows:
 
   def _count(
     self,
-    windows: splice_lib.Windows,
+    windows: sites.Windows,
     spliced: splice_lib.Spliced,
     ahead_R: np.ndarray,
     begin_R: np.ndarray,

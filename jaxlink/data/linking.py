@@ -21,7 +21,7 @@ from jaxlink.config import nearest
 from jaxlink.data import fingerprint, registry
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.tokenizer import Tokenizer
-from jaxlink.link import casing, splice, table
+from jaxlink.link import casing, sites, table
 from jaxlink.link.lexicon import Lexicon, load_words
 from jaxlink.link.policy import LinkPolicy, WordLists, stop_words_path
 
@@ -201,13 +201,13 @@ def count_source(
       return json.load(file)
   languages = len(link_table.languages) if language_by == 'per_document' else 1
   totals = np.zeros(4, np.int64)
-  bits = (splice.REWRITTEN, splice.COVERED_ANY, splice.COVERED, splice.ELIGIBLE)
+  bits = (sites.REWRITTEN, table.COVERED_ANY, table.COVERED, table.ELIGIBLE)
   bar = tqdm.tqdm(total=blocks.tokens, desc=f'counting {blocks.name}', unit=' tokens', delay=2,
                   unit_scale=True, disable=None if progress else True, leave=False)  # fmt: skip
   with bar:
     for windows in read_source(blocks):
       for language in range(languages):
-        *_, kind_W = splice.find(windows, link_table, language if languages > 1 else None)
+        *_, kind_W = sites.find(windows, link_table, language if languages > 1 else None)
         totals += [np.count_nonzero(kind_W & bit) for bit in bits]
       bar.update(len(windows.tokens_N))
   names = ('words', 'covered_any', 'covered', 'eligible')
@@ -218,7 +218,7 @@ def count_source(
   return counts
 
 
-def read_source(blocks: Blocks) -> Iterator[splice.Windows]:
+def read_source(blocks: Blocks) -> Iterator[sites.Windows]:
   """Yields the whole source in ranges that end where a shard or a document does."""
   for shard in blocks.manifest['shards']:
     begin = sum(s['tokens'] for s in blocks.manifest['shards'][: shard['shard']])
@@ -231,7 +231,7 @@ def read_source(blocks: Blocks) -> Iterator[splice.Windows]:
         tokens, starts = blocks.read(at, length)
       stop = length if at + length == end else int(np.flatnonzero(starts)[-1])
       words = blocks.read_words(at, stop)
-      yield splice.Windows(tokens[:stop], starts[:stop], np.zeros(1, np.int64), *words)
+      yield sites.Windows(tokens[:stop], starts[:stop], np.zeros(1, np.int64), *words)
       at += stop
 
 

@@ -15,6 +15,7 @@ from jaxlink.data import blocks as blocks_lib
 from jaxlink.data.linked import LinkedWindows, counts_of
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.data.windows import Windows
+from jaxlink.link import sites as sites_lib
 from jaxlink.link import splice, table
 from jaxlink.link.draws import key_of
 from jaxlink.link.lexicon import Lexicon
@@ -151,7 +152,7 @@ def test_the_counts_of_rows_are_those_of_their_words(chains, tokenizer, tmp_path
   source = linked(chains, built, asked, tokenizer, 50)
   windows, _ = source.read([(0, 3 * chains.tokens)])
   spliced = splice.splice(windows, built, source.choice(0))
-  bits = (splice.REWRITTEN, table.COVERED_ANY, table.COVERED, table.ELIGIBLE, splice.REPLACED,
+  bits = (sites_lib.REWRITTEN, table.COVERED_ANY, table.COVERED, table.ELIGIBLE, splice.REPLACED,
           splice.STOP_REPLACED)  # fmt: skip
   rows = source.rows(np.arange(40))
   start_W, place_W = windows.start_W.copy(), spliced.place_N[windows.start_W]
@@ -286,7 +287,7 @@ def test_the_dose_is_what_was_asked(english, tokenizer, tmp_path):  # noqa: F811
 
   windows = linked(blocks, built, asked, tokenizer, 64)
   whole_source = windows.read([(0, blocks.tokens)])[0]
-  kinds = splice.find(whole_source, built)[2]
+  kinds = sites_lib.find(whole_source, built)[2]
   counts = {'words': len(kinds), 'eligible': int(np.count_nonzero(kinds & table.ELIGIBLE))}
   ceiling = counts['eligible'] / counts['words']
   of_all = dataclasses.replace(asked, ratio_of='all', word_ratio=0.2)

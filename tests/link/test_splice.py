@@ -10,6 +10,7 @@ import pytest
 
 from jaxlink.data import sources
 from jaxlink.data.tokenizer import Tokenizer, train_byte_level
+from jaxlink.link import sites as sites_lib
 from jaxlink.link import splice, table
 from jaxlink.link.draws import Draws, key_of
 from jaxlink.link.lexicon import Lexicon
@@ -86,7 +87,7 @@ def check(
 
 
 _BITS = (
-  splice.REWRITTEN, table.COVERED_ANY, table.COVERED, table.ELIGIBLE, splice.REPLACED,
+  sites_lib.REWRITTEN, table.COVERED_ANY, table.COVERED, table.ELIGIBLE, splice.REPLACED,
   splice.STOP_REPLACED,
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ import pytest
 
 from jaxlink.data import sources
 from jaxlink.data.tokenizer import Tokenizer, train_byte_level
+from jaxlink.link import sites as sites_lib
 from jaxlink.link import splice, table, words
 from jaxlink.link.draws import Draws, key_of
 from jaxlink.link.lexicon import Lexicon
@@ -212,7 +213,7 @@ def test_over_a_million_words_the_dose_is_the_one_that_was_asked(english, tokeni
   built = table.build(
     str(tmp_path / 't'), {'tr': lexicon}, BASE.rendering, WordLists(), tokenizer, progress=False
   )
-  kinds = splice.find(windows, built)[2]
+  kinds = sites_lib.find(windows, built)[2]
   words_all, eligible = len(kinds), int(np.count_nonzero(kinds & table.ELIGIBLE))
   assert words_all > 900_000
   for ratio_of, asked in (('covered', 0.05), ('covered', 0.3), ('all', 0.1), ('all', 0.35)):

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlink.data.tokenizer import Tokenizer
-from jaxlink.link import splice
+from jaxlink.link import sites as sites_lib
 from jaxlink.link.draws import key_of
 
 BOS, EOS = 2, 1
 
 
-def windows_of(texts: Sequence[str], tokenizer: Tokenizer) -> splice.Windows:
+def windows_of(texts: Sequence[str], tokenizer: Tokenizer) -> sites_lib.Windows:
   """One window of all texts, each `BOS tokens EOS` (or no BOS where there is none), and one token more."""
   before = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   at = 0
@@ -33,7 +33,7 @@ def windows_of(texts: Sequence[str], tokenizer: Tokenizer) -> splice.Windows:
   starts = np.append(columns[1], True)
   columns[-2] = np.append(columns[-2], at)
   columns[-1] = np.append(columns[-1], np.uint64(0))
-  return splice.Windows(tokens, starts, np.zeros(1, np.int64), *columns[2:])
+  return sites_lib.Windows(tokens, starts, np.zeros(1, np.int64), *columns[2:])
 
 
 def tail_of(tokenizer: Tokenizer):
