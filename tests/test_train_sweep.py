@@ -9,11 +9,14 @@ pytestmark = pytest.mark.slow
 
 
 def _files(folder: pathlib.Path) -> dict[str, int]:
-  """Every file under a folder and when it was written, but for locks."""
+  """Every file under a folder and when it was written, but for locks and stamps of use."""
   return {
     str(path.relative_to(folder)): path.stat().st_mtime_ns
     for path in folder.rglob('*')
-    if path.is_file() and path.suffix != '.lock' and '-atime' not in path.name
+    if path.is_file()
+    and path.suffix != '.lock'
+    and path.name != 'checked'
+    and not path.name.endswith('-atime')
   }
 
 
