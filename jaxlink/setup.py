@@ -111,19 +111,19 @@ def _windows(
   )
 
 
-def make_plan(run: Run, tokenizer: Tokenizer, counts: int = 0) -> Plan:
-  """Makes the mesh of all devices and what is compiled for it; `counts` are those of a batch's rows.
+def make_plan(run: Run, data: Data) -> Plan:
+  """Makes the mesh of all devices and what is compiled for it and the data's batches.
 
   Raises:
     ValueError: the mesh does not fit the devices, the batch not the mesh, or the recipe's vocabulary
       has no room for the tokenizer's.
   """
   (stage,) = run.stages
-  vocabulary = run.model.vocabulary or padded_size(tokenizer.size)
-  if vocabulary < tokenizer.size:
+  vocabulary = run.model.vocabulary or padded_size(data.tokenizer.size)
+  if vocabulary < data.tokenizer.size:
     raise ValueError(
-      f'DecoderConfig.vocabulary is {vocabulary}, and the tokenizer has {tokenizer.size} ids: it is '
-      f"{tokenizer.size} or more, or 0 to take the tokenizer's."
+      f'DecoderConfig.vocabulary is {vocabulary}, and the tokenizer has {data.tokenizer.size} ids: it is '
+      f"{data.tokenizer.size} or more, or 0 to take the tokenizer's."
     )
   mesh = mesh_lib.make_mesh(run.mesh)
   model = run.model.resolve(platform=mesh.devices.flat[0].platform, vocabulary=vocabulary)
@@ -134,5 +134,7 @@ def make_plan(run: Run, tokenizer: Tokenizer, counts: int = 0) -> Plan:
     optimizer,
     make_schedule(stage.optimizer, stage.steps),
     step_lib.abstract_state(model, optimizer, mesh),
-    step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts),
+    step_lib.abstract_batch(
+      stage.batch, stage.sequence_length, mesh, len(data.batches.count_names)
+    ),
   )

@@ -83,7 +83,7 @@ def _train_stage(run: Run, directory: pathlib.Path) -> int:
       _say(dose)
 
   # ── mesh, model, optimizer ──────────────────────────────────────────────────
-  plan = setup.make_plan(run, data.tokenizer, len(batches.count_names))
+  plan = setup.make_plan(run, data)
   _say(report.describe_model(plan.model, stage.sequence_length))
   _say(report.describe_mesh(plan.mesh))
   _say(report.describe_stage(stage))

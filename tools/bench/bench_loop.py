@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from jaxlink import config, metrics, setup, train
+from jaxlink import accounts, config, metrics, setup, train
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.data.loader import Loader
@@ -36,7 +36,7 @@ def main() -> None:
 
   data = setup.open_data(run)
   batches = data.batches
-  plan = setup.make_plan(run, data.tokenizer)
+  plan = setup.make_plan(run, data)
   step = plan.compile_step(run, len(data.blocks))
   sharding = mesh_lib.batch_sharding(plan.mesh)
 
@@ -58,7 +58,7 @@ def main() -> None:
       log = metrics.Metrics(folder)
       logger = metrics.Logger(
         log, steps=0, tokens_per_step=stage.tokens_per_step,
-        flatten=lambda values: train.by_source(batches.mixture.names, values),
+        flatten=accounts.Accounts(batches.mixture.names, batches.count_names).take,
       )  # fmt: skip
       with Stop() as stop, Loader(batches, sharding, start=0, stop=args.steps + 1) as loader:
         for index in range(args.steps + 1):
