@@ -40,9 +40,7 @@ class Windows(NamedTuple):
   hash_W: np.ndarray  # uint64: of its key
   index_W: np.ndarray  # int64: in its document
   flags_W: np.ndarray  # uint8
-  fragment_F: (
-    np.ndarray
-  )  # int64: first token of each window, and of each document that starts in one
+  fragment_F: np.ndarray  # int64: first token of each window and of each document in one
   document_F: np.ndarray  # uint64: key of its document
   epoch_F: np.ndarray | None = None  # of the source; read only where draws differ by epoch
 
@@ -53,9 +51,7 @@ class Found(NamedTuple):
   entry_W: np.ndarray  # row of the table, or -1
   extent_W: np.ndarray  # words of the site that begins at each word; 0 inside one of several
   kind_W: np.ndarray  # bits of the entry, and REWRITTEN
-  reach_C: (
-    np.ndarray
-  )  # (C, 2): each source of several words that stands in the text: first word, end
+  reach_C: np.ndarray  # (C, 2): first word and end of each source of several that is there
 
 
 def find(
