@@ -228,25 +228,19 @@ def _policy(fields: dict[str, Any]) -> Any:
 
 
 def _check_links(policies: dict[str, Any], rates: dict[str, str]) -> None:
-  from jaxlink.data import registry
+  from jaxlink.data import linking, registry
+  from jaxlink.link.formats import languages
 
   for task, policy in policies.items():
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
     language = registry.source_language(task)
-    if _base(language) in map(_base, policy.lexicons):
+    if any(languages.same(language, target) for target in policy.lexicons):
       raise ValueError(
         f'Stage.link: {task!r} is text in {language!r}, the language of the lexicon: '
         'only auxiliary text is rewritten.'
       )
-
-
-def _base(code: str) -> str:
-  """A language code without script and region, one for all that stand for a language."""
-  from jaxlink.link import casing
-  from jaxlink.link.formats import languages
-
-  return languages.code(casing.base_language(code))
+    linking.check_stop_words(policy, language)
 
 
 def _tell_losses(blocks: Any) -> None:

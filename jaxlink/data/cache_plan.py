@@ -259,6 +259,7 @@ def _describe_vocabulary(vocabulary: seqio.Vocabulary, inputs: fingerprint_lib.I
 
 
 def _describe_link(link: Link, source: str, inputs: fingerprint_lib.Inputs) -> Any:
+  linking.check_text_route(link.policy)
   policy = dataclasses.asdict(link.policy)  # whose files count by their bytes, not their names
   for name in ('lexicon', 'stop_words', 'word_list'):
     del policy[name]

@@ -22,8 +22,9 @@ from jaxlink.data import fingerprint, registry
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.link import casing, sites, table
+from jaxlink.link.formats import languages
 from jaxlink.link.lexicon import Lexicon, load_words
-from jaxlink.link.policy import LinkPolicy, WordLists, stop_words_path
+from jaxlink.link.policy import LinkPolicy, WordLists, shipped_stop_words, stop_words_path
 
 _LIBRARIES = ('regex', 'simplemma', 'pyglossary', 'lxml', 'sentencepiece', 'tokenizers')
 UNSPLICEABLE_LIMIT = 0.05  # share of a source's words, over which a tokenizer is refused
@@ -69,8 +70,22 @@ def resolve_policy(policy: LinkPolicy) -> LinkPolicy:
   return dataclasses.replace(policy, lexicon=found, language='', stop_words=stop_words)
 
 
+def check_stop_words(policy: LinkPolicy, source: str) -> None:
+  """Raises ValueError if a regime asks a list that comes with jaxlink for text in another language."""
+  shipped = next((n for n, path in shipped_stop_words().items() if path == policy.stop_words), None)
+  if shipped and policy.regime in ('content', 'stop') and not languages.same(shipped, source):
+    raise ValueError(
+      f'LinkPolicy.stop_words is {shipped!r}, and the text is in {source!r}: regime {policy.regime!r} needs '
+      'the path of a list in its language.'
+    )
+
+
 def check_text_route(policy: LinkPolicy) -> None:
   """Raises ValueError for what cannot be done in a text that is rewritten once, before it is cached."""
+  if policy.scheduled:
+    raise ValueError(
+      'LinkPolicy.doc_fraction or word_ratio is a schedule: text is rewritten once, so it is a number.'
+    )
   if policy.redraw:
     raise ValueError(
       'LinkPolicy.redraw is True: text is rewritten once, before it is cached, so every epoch reads '

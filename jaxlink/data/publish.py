@@ -15,7 +15,7 @@ from typing import Any
 
 import tqdm
 
-from jaxlink.data import cache_plan, linking, rewriting
+from jaxlink.data import cache_plan, rewriting
 from jaxlink.link.policy import Dose
 
 
@@ -25,11 +25,7 @@ def publish(plan: cache_plan.Plan, folder: str) -> dict[str, Any]:
   Args:
     plan: with LINK.
     folder: made if it is not there; files of the same names are replaced.
-
-  Raises:
-    ValueError: the policy redraws, or asks for what a text cannot say.
   """
-  linking.check_text_route(plan.link.policy)
   os.makedirs(folder, exist_ok=True)
   base = os.path.join(folder, f'{plan.task}.{plan.split}')
   probability, shortfall = rewriting.probability(plan)

@@ -186,15 +186,20 @@ def _check_curve(name: str, curve: Curve) -> None:
 # ── lists of words ──────────────────────────────────────────────────────────────
 
 
+def shipped_stop_words() -> dict[str, str]:
+  """Returns the lists of stop words that come with jaxlink: language → path."""
+  return {path.stem: str(path) for path in sorted(_STOP_WORDS.glob('*.txt'))}
+
+
 def stop_words_path(name: str) -> str:
   """Returns the path of a list of stop words: that of a code which jaxlink ships, or the name itself.
 
   Raises:
     FileNotFoundError: there is neither.
   """
-  shipped = {path.stem: path for path in _STOP_WORDS.glob('*.txt')}
+  shipped = shipped_stop_words()
   if name in shipped:
-    return str(shipped[name])
+    return shipped[name]
   if not pathlib.Path(name).is_file():
     raise FileNotFoundError(
       f'LinkPolicy.stop_words: no file {name!r}.{nearest(name, shipped)} Shipped: '

@@ -242,8 +242,10 @@ def build(
     json.dump(meta, file, indent=1)
   try:
     os.rename(partial, folder)
-  except OSError:  # another process was faster, with the same content
+  except OSError:
     shutil.rmtree(partial)
+    if not os.path.exists(os.path.join(folder, _META)):
+      raise  # else another process was faster, with the same content
   return LinkTable.open(folder)
 
 

@@ -171,13 +171,33 @@ def test_what_is_published_is_what_a_run_reads(prepared, tiny_tokenizers):
 
 @pytest.mark.parametrize(
   ('changes', 'message'),
-  [({'redraw': True}, 'LinkPolicy.redraw is True'), ({'mode': 'restore'}, "mode is 'restore'")],
+  [
+    ({'redraw': True}, 'LinkPolicy.redraw is True'),
+    ({'mode': 'restore'}, "mode is 'restore'"),
+    ({'word_ratio': ((0, 0.0), (9, 0.3))}, 'is a schedule'),
+    ({'word_ratio': ((0, 0.0), (9, 0.3)), 'ratio_of': 'all'}, 'is a schedule'),
+  ],
 )
-def test_what_a_text_cannot_have_is_not_published(prepared, changes, message):
-  plan = cache_plan.make_plan(
-    'linking_en', 'train', cache_dir='cache', inputs=fingerprint.Inputs('hashes.json'),
-    link=cache_plan.Link(dataclasses.replace(policy(), **changes), 0),
-  )  # fmt: skip
+def test_what_a_text_cannot_have_is_refused_before_anything_is_read(prepared, changes, message):
+  asked = dataclasses.replace(policy(), **changes)
   with pytest.raises(ValueError, match=message):
-    publish.publish(plan, 'corpus')
-  assert not os.path.exists('corpus')
+    cache_plan.make_plan(
+      'linking_en', 'train', cache_dir='cache', inputs=fingerprint.Inputs('hashes.json'),
+      link=cache_plan.Link(asked, 0),
+    )  # fmt: skip
+
+
+def test_a_shipped_list_is_no_list_of_another_language(prepared):
+  content = policy(regime='content')
+  linking.check_stop_words(content, 'eng')
+  with pytest.raises(ValueError, match="stop_words is 'en', and the text is in 'sw'"):
+    linking.check_stop_words(content, 'sw')
+  linking.check_stop_words(policy(), 'sw')  # there they are only counted
+
+
+def test_a_torn_table_is_an_error_that_names_it(prepared):
+  folder = pathlib.Path(table_of(prepared, policy()).folder)
+  (folder / 'table.json').unlink()
+  with pytest.raises(OSError, match=folder.name):
+    table_of(prepared, policy())
+  assert not list(folder.parent.glob('*.partial'))

@@ -12,6 +12,8 @@ import functools
 
 import regex
 
+from jaxlink.link import casing
+
 # code of ISO 639-1 if there is one, further codes, names; grouped by script. A language with two
 # scripts stands twice. Hanja and Chu Nom are left out: modern Korean and Vietnamese text has none.
 _TABLE = {
@@ -108,6 +110,15 @@ def code(language: str) -> str:
   """Returns one code for a language: ISO 639-1 if it has one; '' stays '', the unknown unchanged."""
   language = language.strip().lower()
   return _CODES.get(language, language)
+
+
+def same(one: str, other: str) -> bool:
+  """Whether two codes are of one language, script and region aside.
+
+  >>> same('tur', 'tr-TR')
+  True
+  """
+  return code(casing.base_language(one)) == code(casing.base_language(other))
 
 
 def is_known(language: str) -> bool:
