@@ -16,6 +16,7 @@ from jaxlink.data.blocks import Blocks
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches
 from jaxlink.data.windows import Windows
+from jaxlink.link.formats import languages
 from jaxlink.model import decoder
 from jaxlink.stage import Stage
 
@@ -146,7 +147,7 @@ def _describe_drawn(source: LinkedWindows, others: Sequence[Blocks]) -> str:
       f'  {share:.2%} of the words are left alone: their tokens depend on what stands beside them'
     )
   for g, language in enumerate(source.table.languages):
-    native = [b for b in others if b.manifest['language'] == language]
+    native = [b for b in others if languages.same(b.manifest['language'], language)]
     if native:
       lines.append(
         f'  of the inserted tokens, {link_sample.id_overlap(source.sample, g, native):.1%} have ids that the text in '

@@ -184,7 +184,7 @@ def measure(
   def role(task: str) -> str:
     if task in auxiliary:
       return 'auxiliary'
-    is_target = any(same_language(sources[task].language, language) for language in targets)
+    is_target = any(languages.same(sources[task].language, language) for language in targets)
     return 'target' if is_target else 'other'
 
   corpora, samples = [], {}
@@ -361,7 +361,7 @@ def _overlaps(
       ways.remove(('replace', 'space'))
     elif not tokenizer.native:  # joined words have no tokens of their own
       ways.remove(('replace', 'auto'))
-    texts_in = [b for b in native if same_language(b.manifest['language'], language)]
+    texts_in = [b for b in native if languages.same(b.manifest['language'], language)]
     for mode, join in ways:
       tried = dataclasses.replace(
         policy, lexicon={language: paths}, mode=mode, join=join, ratio_of='covered'
@@ -378,11 +378,6 @@ def _overlaps(
                 None if math.isnan(known) else known, float(windows.sample.growth))
       )  # fmt: skip
   return found
-
-
-def same_language(one: str, other: str) -> bool:
-  """Whether two codes are of one language, script and region aside."""
-  return languages.code(casing.base_language(one)) == languages.code(casing.base_language(other))
 
 
 def _lemma_language(language: str) -> str:

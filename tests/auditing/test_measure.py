@@ -5,7 +5,7 @@ import math
 import pytest
 
 from jaxlink.auditing import page, terminal
-from jaxlink.auditing.measure import same_language
+from jaxlink.link.formats import languages
 from tests.auditing.conftest import measured
 
 CHINESE = 'the\t这\nof\t的\nand\t和\nlanguage\t语言\nlanguage\t话\n'
@@ -79,4 +79,4 @@ def test_the_same_audit_is_measured_twice(audit, prepared):
   [('tr', 'tur', True), ('zh-Hant', 'cmn', True), ('sw', 'swh', True), ('tr', 'tk', False)],
 )
 def test_codes_of_one_language_are_known_as_such(one, other, same):
-  assert same_language(one, other) is same
+  assert languages.same(one, other) is same
