@@ -27,24 +27,44 @@ arithmetic is on integers and Fractions.
 
 import functools
 import heapq
+import json
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 _LARGEST_PERIOD = 65_536
-_BLOCK = 1_024
+BLOCK = 1_024
+
+
+def exact(number: object) -> Fraction:
+  """Reads a number exactly.
+
+  Args:
+    number: an int, a Fraction, a float (read by its shortest decimal: 0.3 is 3/10), or a string such
+      as '1/3' or '0.25', the way to write a third in gin.
+
+  Raises:
+    ValueError: it is no number, or not finite.
+  """
+  if isinstance(number, numbers.Rational) and not isinstance(number, bool):
+    return Fraction(int(number.numerator), int(number.denominator))
+  if isinstance(number, str | float | np.floating):
+    try:
+      return Fraction(str(number))
+    except (ValueError, ZeroDivisionError):
+      pass
+  raise ValueError(f"{number!r} is no number and no string such as '1/3'.")
 
 
 def parse_rate(rate: object, name: str) -> Fraction:
   """Reads one rate exactly.
 
   Args:
-    rate: an int, a Fraction, a float (read by its shortest decimal: 0.3 is 3/10), or a string such
-      as '1/3' or '0.25', the way to write a third in gin.
+    rate: a number as `exact` reads it.
     name: the source, for the error.
 
   Returns:
@@ -56,24 +76,27 @@ def parse_rate(rate: object, name: str) -> Fraction:
   allowed = "a positive number or a string such as '1/3'"
   if rate is None:
     raise ValueError(f"the rate of source '{name}' is missing: it is {allowed}.")
-  problem = ValueError(f"the rate of source '{name}' is {rate!r}: it is {allowed}.")
-  if isinstance(rate, bool):
-    raise problem
-  if isinstance(rate, numbers.Rational):
-    value = Fraction(int(rate.numerator), int(rate.denominator))
-  elif isinstance(rate, str | float | np.floating):
-    try:
-      value = Fraction(str(rate))
-    except (ValueError, ZeroDivisionError):
-      raise problem from None
-  else:
-    raise problem
+  try:
+    value = exact(rate)
+  except ValueError:
+    raise ValueError(f"the rate of source '{name}' is {rate!r}: it is {allowed}.") from None
   if value <= 0:
     raise ValueError(
       f"the rate of source '{name}' is {rate!r}: it is {allowed}. Leave out a source that is not "
       'to be read.'
     )
   return value
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+  """Returns the sources of a mixture; raises ValueError for none, or one that is named twice."""
+  names = tuple(names)
+  if not names:
+    raise ValueError('a mixture of no sources: name at least one.')
+  for name in names:
+    if names.count(name) > 1:
+      raise ValueError(f"source '{name}' is named {names.count(name)} times in one mixture.")
+  return names
 
 
 class Mixture:
@@ -94,12 +117,7 @@ class Mixture:
     Raises:
       ValueError: no source, a source twice, a rate missing or left over, or a rate that is wrong.
     """
-    names, rates = tuple(names), tuple(rates)
-    if not names:
-      raise ValueError('a mixture of no sources: name at least one.')
-    for name in names:
-      if names.count(name) > 1:
-        raise ValueError(f"source '{name}' is named {names.count(name)} times in one mixture.")
+    names, rates = check_names(names), tuple(rates)
     if len(rates) > len(names):
       raise ValueError(f'{len(rates)} rates for {len(names)} sources: {list(names)}.')
     rates += (None,) * (len(names) - len(rates))
@@ -112,12 +130,12 @@ class Mixture:
     weights = tuple(int(share * denominator) for share in self.shares)
     if denominator <= _LARGEST_PERIOD:
       # Several periods to a table where one is short; the deadlines are the same.
-      periods = max(1, _BLOCK // denominator)
+      periods = max(1, BLOCK // denominator)
       self._block, self._quotas = periods * denominator, tuple(periods * w for w in weights)
       self._tree = None
     else:
-      self._block, self._quotas = _BLOCK, None
-      self._tree = _plant(sorted(((w, i) for i, w in enumerate(weights)), reverse=True))
+      self._block, self._quotas = BLOCK, None
+      self._tree = plant(sorted(((w, i) for i, w in enumerate(weights)), reverse=True))
 
   def source_of(self, g: ArrayLike) -> np.ndarray:
     """The source of each of the run's sequences.
@@ -159,21 +177,59 @@ class Mixture:
     counts += np.bincount(source_K[:rest], minlength=len(counts))
     return counts + block * np.array(self._quotas)
 
+  def shares_at(self, g: int) -> tuple[Fraction, ...]:
+    """The shares at the run's sequence g: the same everywhere."""
+    del g
+    return self.shares
+
+  def ideal(self, g: int) -> tuple[Fraction, ...]:
+    """How many of the first g sequences each source would give if sequences could be cut."""
+    return tuple(share * int(g) for share in self.shares)
+
+  @property
+  def key(self) -> str:
+    """Names and shares as an exact text, for fingerprints: equal texts give equal batches."""
+    shares = {name: str(share) for name, share in zip(self.names, self.shares, strict=True)}
+    return json.dumps({'shares': shares}, ensure_ascii=False)
+
   def _locate(self, g: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    g = np.asarray(g, np.int64)
-    if g.size and g.min() < 0:
-      raise ValueError(f'sequence {g.min()} of a run: sequences are counted from 0.')
+    if self._tree is not None:
+      return locate_by_blocks(g, functools.partial(_descend, self._tree))
+    g = check_sequences(g)
     block, slot = np.divmod(g, self._block)
-    if self._tree is None:
-      source_K, within_K = _tabulate(self._quotas)
-      source = source_K[slot]
-      return source, within_K[slot] + block * np.array(self._quotas)[source]
-    source, within = np.empty(g.shape, np.int32), np.empty(g.shape, np.int64)
-    for t in np.unique(block).tolist():
-      here = block == t
-      source_K, within_K = _descend(self._tree, t * self._block)
-      source[here], within[here] = source_K[slot[here]], within_K[slot[here]]
-    return source, within
+    source_K, within_K = _tabulate(self._quotas)
+    source = source_K[slot]
+    return source, within_K[slot] + block * np.array(self._quotas)[source]
+
+
+def check_sequences(g: ArrayLike) -> np.ndarray:
+  """Returns indices of sequences as int64; raises ValueError for a negative one."""
+  g = np.asarray(g, np.int64)
+  if g.size and g.min() < 0:
+    raise ValueError(f'sequence {g.min()} of a run: sequences are counted from 0.')
+  return g
+
+
+def locate_by_blocks(
+  g: ArrayLike, descend: Callable[[int], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Looks sequences up in the blocks of BLOCK that they lie in.
+
+  Args:
+    g: indices of the run's sequences, ≥ 0.
+    descend: source and index within the source of each sequence of the block that starts there.
+
+  Returns:
+    int32 and int64 of g's shape: source, and index within the source.
+  """
+  g = check_sequences(g)
+  block, slot = np.divmod(g, BLOCK)
+  source, within = np.empty(g.shape, np.int32), np.empty(g.shape, np.int64)
+  for t in np.unique(block).tolist():
+    here = block == t
+    source_K, within_K = descend(t * BLOCK)
+    source[here], within[here] = source_K[slot[here]], within_K[slot[here]]
+  return source, within
 
 
 @functools.lru_cache(maxsize=16)
@@ -207,7 +263,7 @@ def _tabulate(quotas: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
   return source_K, within_K
 
 
-def _plant(weighted: list[tuple[int, int]]) -> int | tuple:
+def plant(weighted: list[tuple[int, int]]) -> int | tuple:
   """Builds the tree: a leaf is a source, a node is (left's weight, weight, left, right).
 
   Args:
@@ -219,7 +275,7 @@ def _plant(weighted: list[tuple[int, int]]) -> int | tuple:
   while 3 * left < total:  # ends with a heavy leaf alone, or between a third and two thirds
     left += weighted[n][0]
     n += 1
-  return left, total, _plant(weighted[:n]), _plant(weighted[n:])
+  return left, total, plant(weighted[:n]), plant(weighted[n:])
 
 
 def _to_the_left(weight: int, total: int, n):
@@ -245,7 +301,7 @@ def _descend(tree: tuple, first: int) -> tuple[np.ndarray, np.ndarray]:
   Returns:
     source_K int32 and within_K int64 (which of the source's own sequences).
   """
-  source_K, within_K = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int64)
+  source_K, within_K = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
 
   def follow(node: int | tuple, slots: np.ndarray, n: np.ndarray) -> None:
     if isinstance(node, int):
@@ -258,7 +314,7 @@ def _descend(tree: tuple, first: int) -> tuple[np.ndarray, np.ndarray]:
       follow(right, slots[~goes_left], (n - before)[~goes_left])
 
   # Python integers: weights of shares such as 0.7182818284590452 leave int64 at once.
-  follow(tree, np.arange(_BLOCK), np.arange(first, first + _BLOCK).astype(object))
+  follow(tree, np.arange(BLOCK), np.arange(first, first + BLOCK).astype(object))
   source_K.setflags(write=False)
   within_K.setflags(write=False)
   return source_K, within_K

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from jaxlink.data.mixture import Mixture, _plant, parse_rate
+from jaxlink.data.mixture import Mixture, parse_rate, plant
 
 
 def deviation(mixture, first, last):
@@ -99,7 +99,7 @@ def test_every_inner_node_has_at_most_two_thirds_of_its_parent(weights):
       assert isinstance(child, int) or 3 * share <= 2 * total
     return total
 
-  weigh(_plant(sorted(((w, i) for i, w in enumerate(weights)), reverse=True)))
+  weigh(plant(sorted(((w, i) for i, w in enumerate(weights)), reverse=True)))
   assert sorted(seen) == list(range(len(weights)))
 
 
