@@ -28,7 +28,7 @@ from jaxlink.data import link_sample, linked_rows
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.shuffle import order_key, permute
 from jaxlink.data.tokenizer import Tokenizer
-from jaxlink.data.windows import fragments
+from jaxlink.data.windows import fragments, order_name
 from jaxlink.link import sites
 from jaxlink.link import splice as splice_lib
 from jaxlink.link.policy import DOSE_FIELDS, LinkPolicy, probability
@@ -62,6 +62,7 @@ class LinkedWindows:
     table: translations.
     policy: how they are used.
     stride: S, source tokens from one window to the next.
+    order: changes with what decides where sequence i starts, see `windows.Windows`.
     tokenizer: of the source.
     sample: what replacing every eligible word does to a sample of the source.
     fingerprint: changes with everything that the rows depend on. Its leading number is the version of
@@ -111,6 +112,7 @@ class LinkedWindows:
       _check_reach(policy, *self._counts)
     self.sample = link_sample.measure(self)
     self.stride = _stride(length, blocks.tokens, self.sample.growth * self._mean_dose(stage_tokens))
+    self.order = order_name(blocks, length, seed, self.stride)
     described = dataclasses.asdict(policy)
     for name in ('lexicon', 'stop_words', 'word_list'):
       del described[name]  # what they hold is in the table, whose name is its content's hash
@@ -137,6 +139,10 @@ class LinkedWindows:
   def window_start(self, n: int) -> int:
     """Where window n starts: floor(n·S)."""
     return n * self.stride.numerator // self.stride.denominator
+
+  def first(self, epoch: int) -> int:
+    """The first sequence of an epoch: the first window n with floor(n·S) at or after its first token."""
+    return -(-epoch * self.blocks.tokens * self.stride.denominator // self.stride.numerator)
 
   def rows(self, i_B: ArrayLike, tokens: int = 0) -> dict[str, np.ndarray]:
     """Reads sequences.
@@ -226,14 +232,10 @@ class LinkedWindows:
         f"sequence {i_B.min()} of source '{self.blocks.name}': sequences are counted from 0."
       )
     epochs = [self.window_start(i) // self.blocks.tokens for i in i_B.tolist()]
-    first_B = np.array([self._first(epoch) for epoch in epochs], np.int64)
-    stop_B = np.array([self._first(epoch + 1) for epoch in epochs], np.int64)
+    first_B = np.array([self.first(epoch) for epoch in epochs], np.int64)
+    stop_B = np.array([self.first(epoch + 1) for epoch in epochs], np.int64)
     keys_B = order_key(self.seed, self.blocks.name, np.array(epochs, np.int64))
     return (first_B + permute(i_B - first_B, stop_B - first_B, keys_B)).tolist()
-
-  def _first(self, epoch: int) -> int:
-    """The first window that starts in an epoch: floor(n·S) is at or after its first token."""
-    return -(-epoch * self.blocks.tokens * self.stride.denominator // self.stride.numerator)
 
   def _mean_dose(self, stage_tokens: int) -> Fraction:
     """The mean of the product of document fraction and probability over the stage."""

@@ -161,7 +161,8 @@ class Rows:
     until_F = np.minimum(np.append(windows.fragment_F[1:], stops[-1]), end_R[row_F])
     size_F = np.maximum(0, until_F - np.maximum(windows.fragment_F, begin_R[row_F]))
     rewritten = np.bincount(row_F, size_F * spliced.rewritten_F, minlength=count)
-    inserted = np.bincount(row_S[counted_S], spliced.size_S[counted_S], minlength=count)
+    held_S = np.minimum(spliced.size_S, stop_R[row_S] - spliced.begin_S)  # a row may end in a site
+    inserted = np.bincount(row_S[counted_S], held_S[counted_S], minlength=count)
     out = np.zeros((count, len(source.names)), np.int64)
     out[:, 0] = np.bincount(row_F[begins_F], minlength=count)
     out[:, 1] = np.bincount(row_F[drawn_F], minlength=count)

@@ -1,7 +1,7 @@
 """From sources to the device: batch `step` of a run as global arrays on the mesh.
 
-`Batches` is the definition: pure NumPy, row b of batch `step` is sequence step*B + b of the
-mixture. It needs no device, no history and no other host. `Loader` is the delivery: Grain reads
+`Batches` is the definition: pure NumPy, row b of batch `step` is sequence phase + step*B + b of the
+mixture, of a stage whose steps are counted from 0. It needs no device, no history and no other host. `Loader` is the delivery: Grain reads
 whole steps ahead in threads or processes, each host reads the rows that its devices hold, and the
 rows become global jax.Arrays. What is checkpointed is the step and `Batches.fingerprint`; to resume
 is to start a loader at that step.
@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike
 
 from jaxlink.data.linked import LinkedWindows, counts_of
 from jaxlink.data.mixture import Mixture
+from jaxlink.data.scheduled import ScheduledMixture
 from jaxlink.data.windows import Windows
 
 _BY_ROW = ('source', 'counts')  # have no axis of length T
@@ -49,18 +50,30 @@ class Batches:
     windows: the sources' sequences, in the mixture's order.
     batch: B, sequences to a global batch.
     length: T, tokens to a sequence.
+    firsts: each source's first sequence here: those before it were read earlier.
+    phase: the mixture's sequence that is row 0 of batch 0.
     count_names: what is counted of each row's substitution; () if no source has LINK.
     fingerprint: changes with everything that the batches depend on: the sources' content, their
-      names and shares, seeds, origins, T and B.
+      names and shares, seeds, origins, where they begin, T and B.
   """
 
-  def __init__(self, mixture: Mixture, windows: Sequence[Windows | LinkedWindows], batch: int):
+  def __init__(
+    self,
+    mixture: Mixture | ScheduledMixture,
+    windows: Sequence[Windows | LinkedWindows],
+    batch: int,
+    *,
+    firsts: Sequence[int] = (),
+    phase: int = 0,
+  ):
     """Joins a mixture and its sources.
 
     Args:
       mixture: of the sources named as `windows` are.
       windows: one for each source, in the mixture's order, all of one length.
       batch: B, ≥ 1.
+      firsts: one for each source, ≥ 0; () begins all at 0.
+      phase: ≥ 0.
 
     Raises:
       ValueError: the sources' names are not the mixture's, their lengths differ, or B is no count.
@@ -80,16 +93,21 @@ class Batches:
         'if all sequences have one length.'
       )
     self.mixture, self.windows, self.batch = mixture, tuple(windows), batch
+    self.firsts, self.phase = tuple(firsts) or (0,) * len(names), phase
+    self._passed = mixture.counts(phase)
     self.length = lengths.pop()
     linked = [w for w in windows if isinstance(w, LinkedWindows)]
     languages = dict.fromkeys(language for w in linked for language in w.table.languages)
     self.count_names = counts_of(tuple(languages)) if linked else ()
-    sources = zip(mixture.names, mixture.shares, windows, strict=True)
     what = [
-      f'batches 1/{batch}',
-      *(f'{name}/{share}/{w.fingerprint}' for name, share, w in sources),
+      f'batches 2/{batch}/{phase}/{mixture.key}',
+      *(f'{first}/{w.fingerprint}' for first, w in zip(self.firsts, windows, strict=True)),
     ]
     self.fingerprint = hashlib.sha256('\n'.join(what).encode()).hexdigest()
+
+  def counts(self, step: int) -> np.ndarray:
+    """How many sequences of each source the first `step` batches hold, int64."""
+    return self.mixture.counts(self.phase + step * self.batch) - self._passed
 
   def read(self, step: int, rows: ArrayLike) -> dict[str, np.ndarray]:
     """Reads rows of one batch.
@@ -110,9 +128,10 @@ class Batches:
         f'rows {rows.tolist()} of batch {step}: batches are counted from 0 and have {self.batch} '
         'rows.'
       )
-    sequence_N = step * self.batch + rows
+    sequence_N = self.phase + step * self.batch + rows
     source_N = self.mixture.source_of(sequence_N)
     within_N = self.mixture.index_within(sequence_N)
+    within_N = within_N + (np.array(self.firsts, np.int64) - self._passed)[source_N]
     out: dict[str, np.ndarray] = {}
     if self.count_names:
       out['counts'] = np.zeros((len(rows), len(self.count_names)), np.int32)

@@ -47,6 +47,9 @@ class Windows:
     length: T, inputs to a sequence, in tokens.
     seed: the seed of the order.
     origin: the token at which window 0 starts.
+    stride: S, source tokens from one window to the next: T.
+    order: changes with what decides where sequence i starts; where it is the same in two stages of a
+      run, the second goes on in the order of the first.
     fingerprint: changes with the source's content and with every number above. Its leading 1 is the
       version of this module's arithmetic: another order under the same numbers needs another.
   """
@@ -79,8 +82,10 @@ class Windows:
         'document would run on into its first wherever the source repeats.'
       )
     self.blocks, self.length, self.seed, self.origin = blocks, length, seed, origin
+    self.stride = Fraction(length)
     what = f'windows 1/{blocks.name}/{blocks.fingerprint}/{length}/{seed}/{origin}'
     self.fingerprint = hashlib.sha256(what.encode()).hexdigest()
+    self.order = order_name(blocks, length, seed, self.stride, origin)
 
   def start(self, i: ArrayLike) -> np.ndarray:
     """Where sequences start.
@@ -99,10 +104,14 @@ class Windows:
       )
     length, tokens = self.length, self.blocks.tokens
     epoch = i * length // tokens  # of window i, and so of the i-th in order: epochs come in order
-    first = -(-epoch * tokens // length)
-    count = -(-(epoch + 1) * tokens // length) - first
+    first = self.first(epoch)
+    count = self.first(epoch + 1) - first
     n = first + permute(i - first, count, order_key(self.seed, self.blocks.name, epoch))
     return self.origin + n * length
+
+  def first(self, epoch: ArrayLike) -> ArrayLike:
+    """The first sequence of an epoch, or of each of an array: the first window that starts in it."""
+    return -(-epoch * self.blocks.tokens // self.length)
 
   def row(self, i: int) -> dict[str, np.ndarray]:
     """Sequence i alone: `rows` without the leading axis, arrays of shape T."""
@@ -129,6 +138,12 @@ class Windows:
   def repetitions(self, i: int) -> Fraction:
     """How often the source has been read after its first i sequences: i*T/U, exactly."""
     return Fraction(i * self.length, self.blocks.tokens)
+
+
+def order_name(blocks: Blocks, length: int, seed: int, stride: Fraction, origin: int = 0) -> str:
+  """A hash of all that decides where sequences of a source start."""
+  what = f'order 1/{blocks.name}/{blocks.fingerprint}/{length}/{seed}/{stride}/{origin}'
+  return hashlib.sha256(what.encode()).hexdigest()
 
 
 def fragments(tokens_BN: np.ndarray, begins_BN: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,8 +1,10 @@
 import collections
+import concurrent.futures
 import itertools
 import json
 import os
 import pickle
+import sys
 import tempfile
 
 import hypothesis
@@ -200,9 +202,39 @@ def test_blocks_are_pickled_and_open_their_own_files(tmp_path):
   blocks = Blocks(tmp_path)
   expected = blocks.read(3, 200)
   copy = pickle.loads(pickle.dumps(blocks))
-  assert copy._readers == {}
   assert [a.tolist() for a in copy.read(3, 200)] == [a.tolist() for a in expected]
   assert (copy.name, copy.fingerprint, copy.tokens) == ('proverbs', 'f' * 64, 63)
+
+
+def test_threads_that_read_one_file_each_get_their_own_blocks(tmp_path):
+  write(tmp_path, [[proverb(seed, 5000) for seed in range(4)]], block=16)
+  blocks = Blocks(tmp_path)
+  count = blocks.tokens // 16
+  expected = [blocks.read_block(0, block)[0].tolist() for block in range(count)]
+  interval = sys.getswitchinterval()
+  sys.setswitchinterval(1e-6)
+  try:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      asked = np.random.default_rng(0).integers(0, count, 8000).tolist()
+      found = list(pool.map(lambda block: blocks.read_block(0, block)[0].tolist(), asked))
+  finally:
+    sys.setswitchinterval(interval)
+  assert found == [expected[block] for block in asked]
+
+
+def test_a_block_that_is_damaged_is_an_error_and_the_others_are_read(tmp_path):
+  write(tmp_path, [[proverb(1, 5000)]], block=16)
+  blocks = Blocks(tmp_path)
+  path = tmp_path / 'tokens-00000.array_record'
+  content = bytearray(path.read_bytes())
+  damaged = content.index(blocks.read_block(0, 150)[0].tobytes())
+  content[damaged] ^= 1
+  path.write_bytes(content)
+  blocks = Blocks(tmp_path)
+  with pytest.raises(RuntimeError, match='hash mismatch') as raised:
+    blocks.read_block(0, 150)
+  assert any(f'block 150 of {path}' in note for note in raised.value.__notes__)
+  assert len(blocks.read_block(0, 151)[0]) == len(blocks.read_block(0, 149)[0]) == 16
 
 
 def test_the_longest_word_that_fits_is_read_as_it_is(tmp_path):
