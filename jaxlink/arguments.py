@@ -24,6 +24,10 @@ def parse(description: str) -> argparse.Namespace:
   parser.add_argument('--coordinator_address', help='several hosts: host:port of process 0')
   parser.add_argument('--num_processes', type=int, help='several hosts: how many processes')
   parser.add_argument('--process_id', type=int, help='several hosts: which one this is')
+  parser.add_argument(
+    '--initialization_timeout', type=int, default=300, metavar='SECONDS',
+    help='several hosts: the longest that they wait for one another at the start (300)',
+  )  # fmt: skip
   args = parser.parse_args()
   several = args.distributed or args.coordinator_address is not None
   for name in ('num_processes', 'process_id'):

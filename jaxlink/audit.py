@@ -145,7 +145,7 @@ def _request_of_language(args: argparse.Namespace) -> dict[str, Any]:
   name = _registered(args.language)
   auxiliary = registry.AUXILIARIES[name]
   policy = LinkPolicy(lexicon=name, language=registry.LANGUAGES[name])
-  stage = {'rates': {}, 'link_route': 'load'}
+  stage = {'rates_needed': False, 'link_route': 'load'}
   data = DataConfig()
   return {
     'modules': list(args.modules),

@@ -9,6 +9,14 @@ The last one writes the text that LINK makes of the recipe's sources, as JSONL w
 Training does this by itself for what is missing; run it beforehand for a large corpus, or to carry
 the cache to a machine without TensorFlow. Killed and started again, it goes on where it was.
 
+Processes of this machine do the work, or an Apache Beam pipeline, whose own options follow a `--`:
+
+  python -m jaxlink.cache --gin_file=gin/quickstart.gin --runner DirectRunner -- --direct_num_workers=4
+  python -m jaxlink.cache --gin_file=gin/quickstart.gin --runner DataflowRunner \\
+      --work_dir gs://bucket/work -- --project=P --region=R --temp_location=gs://bucket/temp
+
+The files are the same. docs/caching.md says more.
+
 Easy to get wrong: TensorFlow is imported here and in the audit, never where a model is trained.
 """
 
@@ -26,7 +34,7 @@ from fractions import Fraction
 from typing import Any
 
 from jaxlink.config import nearest
-from jaxlink.data import seqio_side
+from jaxlink.data import seqio_side, sources
 
 
 def answer(
@@ -35,6 +43,7 @@ def answer(
   *,
   processes: int = 0,
   evaluation_needed: bool = True,
+  beam: Any = None,
 ) -> None:
   """Resolves a request (`jaxlink.data.resolve`), builds its caches and keeps the answer.
 
@@ -43,6 +52,7 @@ def answer(
     cache_dir: folder of all caches.
     processes: that tokenise; 0 chooses.
     evaluation_needed: whether it is an error if no task has the evaluation split.
+    beam: `jaxlink.data.beam.Beam`, the pipeline that builds caches instead of processes.
 
   Raises:
     ValueError, FileNotFoundError: an unknown module, mixture, task, split or lexicon, bad rates, bad
@@ -106,7 +116,7 @@ def answer(
     )
   _check_tokenizers(plans.values())
   for plan in plans.values():
-    _tell_losses(build.build(plan, processes=processes))
+    _tell_losses(build.build(plan, processes=processes, beam=beam))
   for source, policy in tables:
     blocks = blocks_lib.Blocks(os.path.join(cache_dir, source['folder']))
     table = linking.make_table(
@@ -177,29 +187,24 @@ def publish(request: dict[str, Any], folder: str, seed: int) -> None:
 
 
 def _rates(stage: dict[str, Any]) -> dict[str, str]:
-  """Returns the exact rate of each task of a stage, as text."""
+  """Returns the exact rate of each task of a stage's mixture, as text; '' where none is needed."""
   import seqio
-
-  from jaxlink.data import mixture
 
   name = stage['mixture']
   if name in seqio.MixtureRegistry.names():
-    rates = _mixture_rates(seqio.MixtureRegistry.get(name))
+    mixture = seqio.MixtureRegistry.get(name)
+    if not stage['rates_needed']:
+      return dict.fromkeys(sorted(task.name for task in mixture.tasks), '')
+    rates = _mixture_rates(mixture)
   elif name in seqio.TaskRegistry.names():
-    rates = {name: 1}
+    rates = {name: Fraction(1)}
   else:
     known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
     raise ValueError(
       f'Stage.mixture: no mixture or task {name!r} is registered.{nearest(name, known)} '
       f'Registered: {", ".join(sorted(known)) or "none; Run.modules names the modules that do"}.'
     )
-  given = stage['rates']
-  for task in given:
-    if task not in rates:
-      raise ValueError(f'Stage.rates: {task!r} is not in mixture {name!r}.{nearest(task, rates)}')
-  if given:
-    rates = {task: given.get(task) for task in rates}
-  return {task: str(mixture.parse_rate(rate, task)) for task, rate in rates.items()}
+  return {task: str(rate) for task, rate in rates.items()}
 
 
 def _mixture_rates(mixture: Any) -> dict[str, Fraction]:
@@ -214,11 +219,26 @@ def _mixture_rates(mixture: Any) -> dict[str, Fraction]:
   for name, given in mixture.rate_per_task_name.items():
     is_task = name in seqio.TaskRegistry.names()
     member = (seqio.TaskRegistry if is_task else seqio.MixtureRegistry).get(name)
-    rate = parse_rate(exact.get(name, given(member) if callable(given) else given), name)
+    rate = parse_rate(exact.get(name, _call_rate(mixture, given, member)), name)
     parts = {name: Fraction(1)} if is_task else _mixture_rates(member)
     for task, part in parts.items():
       found[task] = found.get(task, Fraction(0)) + rate * part / sum(parts.values())
   return dict(sorted(found.items()))
+
+
+def _call_rate(mixture: Any, given: Any, member: Any) -> Any:
+  """Returns a rate as SeqIO has it; one that is a function is asked with the task or mixture."""
+  if not callable(given):
+    return given
+  try:
+    return given(member)
+  except Exception as error:  # it is anyone's
+    raise ValueError(
+      f'Mixture {mixture.name!r}: the rate of {member.name!r} is a function that fails '
+      f"({type(error).__name__}: {error}). SeqIO's own cache and its statistics are not used here; "
+      '`mixing_rate_num_examples` needs `num_input_examples` of the source. Give these, or plain numbers in '
+      'Stage.rates.'
+    ) from error
 
 
 def _policy(fields: dict[str, Any]) -> Any:
@@ -228,12 +248,16 @@ def _policy(fields: dict[str, Any]) -> Any:
 
 
 def _check_links(policies: dict[str, Any], rates: dict[str, str]) -> None:
-  from jaxlink.data import linking, registry
+  import seqio
+
+  from jaxlink.data import existing, linking, registry
   from jaxlink.link.formats import languages
 
   for task, policy in policies.items():
     if task not in rates:
       raise ValueError(f'Stage.link: {task!r} is not in the mixture.{nearest(task, rates)}')
+    if not existing.is_marked(seqio.TaskRegistry.get(task)):
+      raise ValueError(linking.no_marks(task))
     language = registry.source_language(task)
     if any(languages.same(language, target) for target in policy.lexicons):
       raise ValueError(
@@ -252,12 +276,20 @@ def _tell_losses(blocks: Any) -> None:
       f'data: {manifest["name"]}: {rejected:,} bad lines and {empty:,} empty documents left out',
       flush=True,
     )
+  if rejected:
+    print(f'data: {manifest["name"]}: {sources.describe(manifest["rejected"])}', flush=True)
+  if decoded := manifest['decoded_documents']:
+    print(
+      f'data: {manifest["name"]}: bytes of {decoded:,} of {manifest["documents"]:,} documents are those of '
+      'their decoded tokens, since the task keeps no text of them; bits per byte are of these',
+      flush=True,
+    )
 
 
 def _check_tokenizers(plans: Iterable[Any]) -> None:
   seen: dict[str, str] = {}
   for plan in plans:
-    vocabulary = plan.get_task().output_features['targets'].vocabulary
+    vocabulary = plan.get_vocabulary()
     for name, other in seen.items():
       if vocabulary != other:
         raise ValueError(f'Tasks {name!r} and {plan.task!r} have different tokenizers.')
@@ -286,9 +318,31 @@ def _end_with(parent: int) -> None:
   threading.Thread(target=watch, daemon=True).start()
 
 
+def _beam(args: argparse.Namespace, options: list[str]) -> Any:
+  """Returns the pipeline that is asked for; None where processes of this machine do the work."""
+  if args.runner == 'local':
+    if given := options or [f'--work_dir {args.work_dir}'] * bool(args.work_dir):
+      raise ValueError(
+        f'--runner is local, and {given[0]} is of a Beam pipeline. Runners of Beam: '
+        '--runner DirectRunner and others; docs/caching.md.'
+      )
+    return None
+  if args.processes:
+    raise ValueError(
+      f'--processes is {args.processes} and --runner {args.runner}: each runner has options of its own for '
+      'that, after a --, such as --direct_num_workers=4.'
+    )
+  seqio_side.import_tensorflow()
+
+  from jaxlink.data.beam import Beam
+
+  return Beam(args.runner, tuple(options), args.work_dir)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(
     prog='python -m jaxlink.cache',
+    usage='%(prog)s [options] [-- pipeline options]',
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -301,15 +355,27 @@ def main() -> None:
   parser.add_argument('--cache_dir', default=None, help="default: the recipe's, else 'cache'")
   parser.add_argument('--processes', type=int, default=0, help='0: by the size and the cores')
   parser.add_argument(
+    '--runner', default='local',
+    help='local: processes of this machine (default); or a runner of Apache Beam: DirectRunner, PrismRunner, '
+    'FlinkRunner, SparkRunner, PortableRunner, DataflowRunner',
+  )  # fmt: skip
+  parser.add_argument(
+    '--work_dir', default='',
+    help='with Beam: folder that all workers reach, or URL (gs://, s3://), to build in; default: --cache_dir',
+  )  # fmt: skip
+  parser.add_argument(
     '--publish', metavar='DIR', help="write the rewritten text of the recipe's sources instead"
   )
   parser.add_argument('--request', help=argparse.SUPPRESS)
   parser.add_argument('--parent', type=int, default=0, help=argparse.SUPPRESS)
-  args = parser.parse_args()
+  words = sys.argv[1:]
+  end = words.index('--') if '--' in words else len(words)
+  args = parser.parse_args(words[:end])
 
   if args.parent:
     _end_with(args.parent)
   try:
+    beam = _beam(args, words[end + 1 :])
     if args.request:
       request, cache_dir = json.load(sys.stdin), args.cache_dir
     elif args.gin_file:
@@ -323,7 +389,7 @@ def main() -> None:
         run = dataclasses.replace(run, stages=stages)
       request, cache_dir = make_request(run), args.cache_dir or run.data.cache_dir
     elif args.mixture:
-      stage = {'mixture': args.mixture, 'rates': {}, 'link': {}, 'link_route': 'load'}
+      stage = {'mixture': args.mixture, 'rates_needed': False, 'link': {}, 'link_route': 'load'}
       request = {
         'modules': args.modules, 'stages': [stage], 'seed_link': 0,
         'evaluation_split': 'validation', 'shards': 8, 'block': 4096,
@@ -334,7 +400,9 @@ def main() -> None:
     if args.publish:
       publish(request, args.publish, run.seed_link if args.gin_file else 0)
     else:
-      answer(request, cache_dir, processes=args.processes, evaluation_needed=not args.mixture)
+      answer(
+        request, cache_dir, processes=args.processes, evaluation_needed=not args.mixture, beam=beam
+      )
   except (ValueError, TypeError, OSError, concurrent.futures.BrokenExecutor) as error:
     sys.exit(f'error: {error}')
 

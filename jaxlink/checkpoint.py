@@ -14,6 +14,7 @@ import json
 import logging
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -38,7 +39,7 @@ class CheckpointConfig:
 
   Attributes:
     every_steps: a checkpoint after each so many steps (and at a stop and at the end, by the loop).
-    keep: the latest checkpoints that stay. At least 1.
+    keep: the latest checkpoints that stay, beside those at the end of a stage. At least 1.
     keep_every: checkpoints at multiples of this many steps stay for good; 0 keeps none for good.
     timeout_seconds: the longest that hosts wait for one another and for a save to be committed.
   """
@@ -66,6 +67,7 @@ class Keeper:
   Args:
     directory: where the step directories are; a writer makes it.
     config: when to save and what to keep.
+    keep_steps: steps whose checkpoints stay for good.
     writer: whether this run saves. A writer removes what a killed run left half-written before it
       saves; there is one writing run to a directory at a time. A reader (evaluation, export)
       touches nothing.
@@ -74,7 +76,14 @@ class Keeper:
     FileNotFoundError: a reader's directory is not there.
   """
 
-  def __init__(self, directory: str, config: CheckpointConfig, *, writer: bool = True):
+  def __init__(
+    self,
+    directory: str,
+    config: CheckpointConfig,
+    *,
+    keep_steps: Sequence[int] = (),
+    writer: bool = True,
+  ):
     self._directory = pathlib.Path(directory).absolute()
     self._config = config
     self._saving: int | None = (
@@ -91,8 +100,7 @@ class Keeper:
       options=ocp.CheckpointManagerOptions(
         # A reader is told that it saves nothing, or Orbax warns that it will not.
         save_interval_steps=1 if writer else 0,
-        max_to_keep=config.keep if writer else None,
-        keep_period=(config.keep_every or None) if writer else None,
+        preservation_policy=_kept(config, keep_steps) if writer else None,
         create=writer,
         read_only=not writer,
         cleanup_tmp_directories=writer,
@@ -240,6 +248,17 @@ class Keeper:
     return CheckpointError(
       f'the checkpoint of step {self._saving} in {self._directory} failed: {reason} {last}'
     )
+
+
+def _kept(config: CheckpointConfig, steps: Sequence[int]) -> Any:
+  """Which checkpoints stay: the latest, those at multiples, and those of certain steps."""
+  policies = ocp.checkpoint_managers.preservation_policy
+  parts = [policies.LatestN(n=config.keep)]
+  if config.keep_every:
+    parts.append(policies.EveryNSteps(interval_steps=config.keep_every))
+  if steps:
+    parts.append(policies.CustomSteps(steps=list(steps)))
+  return policies.AnyPreservationPolicy(policies=parts)
 
 
 def _leaves(tree: _Tree) -> dict[str, Any]:

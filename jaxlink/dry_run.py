@@ -41,7 +41,6 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   Raises:
     ValueError: the recipe contradicts itself, or leaves its vocabulary open without a cache.
   """
-  (stage,) = run.stages
   lack = misfit(run)
   here = lack is None
   devices = jax.device_count() if here else math.prod(max(1, n) for n in _axes(run))
@@ -49,39 +48,41 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   platform = jax.devices()[0].platform if here else 'tpu'
   request = resolve.make_request(run)
   reason = resolve.stale(request, run.data.cache_dir)
-  vocabulary, n_sources = run.model.vocabulary, len(stage.rates) or 2
-  counted = f'{n_sources} sources assumed, ' + (
-    'as in Stage.rates' if stage.rates else 'as of one target and one auxiliary language'
-  )
+  vocabulary, resolution = run.model.vocabulary, None
   if reason is None:
-    data = resolve.read(resolve.kept_path(request, run.data.cache_dir), run.data.cache_dir)
-    n_sources = len(data.stages[0])
-    counted = f'{n_sources} sources'
-    vocabulary = vocabulary or padded_size(Tokenizer(data.tokenizer['path']).size)
+    resolution = resolve.read(resolve.kept_path(request, run.data.cache_dir), run.data.cache_dir)
+    vocabulary = vocabulary or padded_size(Tokenizer(resolution.tokenizer['path']).size)
   model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
-
-  optimizer = make_optimizer(stage.optimizer, stage.steps)
-  state = step_lib.abstract_state(model, optimizer, mesh)
-  counts = _counts(stage)
-  batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts)
-  step = step_lib.make_train_step(
-    model, optimizer, make_schedule(stage.optimizer, stage.steps), mesh, loss_config=run.loss,
-    n_sources=n_sources,
-  )  # fmt: skip
-  lowered = step_lib.lower_step(step, state, batch, platform=None if here else platform)
-
-  print(report_lib.describe_model(model, stage.sequence_length))
-  print(report_lib.describe_stage(stage))
+  print(report_lib.describe_model(model, run.evaluation_length))
   axes = ', '.join(f'{name} {size}' for name, size in mesh.shape.items())
-  print(
-    f'mesh: {axes} ({devices} devices); {mesh_lib.rows_per_device(mesh, stage.batch)} sequences a device'
-  )
-  print(mesh_lib.sharding_table(state.params))
-  size = sum(_bytes_per_device(leaf) for leaf in jax.tree.leaves(state))
-  print(f'parameters and optimizer state: {size / 2**30:.2f} GiB on each device')
-  print(
-    f'train step: {counted}; lowered for {platform}, {len(lowered.as_text()):,} characters of StableHLO'
-  )
+  print(f'mesh: {axes} ({devices} devices)')
+
+  for k, stage in enumerate(run.stages):
+    first = run.first_step(k)
+    optimizer = make_optimizer(stage.optimizer, stage.steps, first)
+    state = step_lib.abstract_state(model, optimizer, mesh)
+    counts = _counts(stage)
+    batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts)
+    sources = len(resolution.stages[k]) if resolution else len(stage.rates) or 2
+    counted = f'{sources} sources'
+    if not resolution:
+      counted += ' assumed, ' + (
+        'as in Stage.rates' if stage.rates else 'as of one target and one auxiliary language'
+      )
+    step = step_lib.make_train_step(
+      model, optimizer, make_schedule(stage.optimizer, stage.steps, first), mesh,
+      loss_config=run.loss, n_sources=sources,
+    )  # fmt: skip
+    lowered = step_lib.lower_step(step, state, batch, platform=None if here else platform)
+    if k == 0:
+      print(mesh_lib.sharding_table(state.params))
+      size = sum(_bytes_per_device(leaf) for leaf in jax.tree.leaves(state))
+      print(f'parameters and optimizer state: {size / 2**30:.2f} GiB on each device')
+    print(report_lib.describe_stage(stage))
+    print(
+      f'  {mesh_lib.rows_per_device(mesh, stage.batch)} sequences a device; train step: {counted}; lowered '
+      f'for {platform}, {len(lowered.as_text()):,} characters of StableHLO'
+    )
 
   command = ' '.join(f'--gin_file={name}' for name in gin_files)
   missing = []

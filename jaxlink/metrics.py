@@ -153,11 +153,9 @@ class Logger:
 
   Args:
     metrics: where the values go.
-    steps: the stage's last step, for the progress line.
+    steps: the run's last step, for the progress line.
+    tokens_at: finished updates → tokens trained on by them.
     start: finished updates before the first call.
-    flatten: makes scalars of fetched metrics that are arrays.
-    tokens_per_step: tokens of one global batch.
-    flops_per_token: of a training step, for `mfu`.
     peak_flops: flop/s of all devices, or None where it is not known: then there is no `mfu`.
     stream: where progress goes: a bar on a terminal, else a line every ten seconds.
   """
@@ -167,21 +165,20 @@ class Logger:
     metrics: Metrics,
     *,
     steps: int,
-    tokens_per_step: int,
+    tokens_at: Callable[[int], int],
     start: int = 0,
-    flops_per_token: float = 0.0,
     peak_flops: float | None = None,
-    flatten: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     stream: TextIO | None = None,
   ):
     self._metrics = metrics
     self._steps = steps
-    self._tokens = tokens_per_step
-    self._use = flops_per_token / peak_flops if peak_flops else None
-    self._flatten = flatten
+    self._tokens_at = tokens_at
+    self._peak = peak_flops
+    self._flops = 0.0
+    self._flatten: Callable[[dict[str, Any]], dict[str, Any]] = dict
     self._stream = sys.stderr if stream is None else stream
     self.last: dict[str, Any] = {}  # the values that were fetched last
-    self._pending: tuple[int, Any, Mapping[str, Any]] | None = None
+    self._pending: tuple[int, Any, Mapping[str, Any], str] | None = None
     # (step, seconds) of finished steps: the first ends the first step, so compiling is left out.
     self._times: collections.deque[tuple[int, float]] = collections.deque(maxlen=_WINDOW + 1)
     self._bar = None
@@ -195,8 +192,28 @@ class Logger:
         bar_format='{percentage:3.0f} %|{bar}| step {n_fmt}/{total_fmt}{postfix}, ETA {remaining}',
       )
 
+  def begin_stage(
+    self,
+    *,
+    flatten: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    flops_per_token: float = 0.0,
+  ) -> None:
+    """Writes what is pending, and takes what holds for the next steps.
+
+    Args:
+      flatten: makes scalars of fetched metrics that are arrays.
+      flops_per_token: of a training step, for `mfu`.
+    """
+    self.flush()
+    self.restart_clock()
+    self._flatten, self._flops = flatten, flops_per_token
+
   def log(
-    self, step: int, device_metrics: Any, host_metrics: Mapping[str, Any] | None = None
+    self,
+    step: int,
+    device_metrics: Any,
+    host_metrics: Mapping[str, Any] | None = None,
+    note: str = '',
   ) -> dict[str, Any] | None:
     """Keeps the metrics of `step` and writes those of the call before.
 
@@ -204,31 +221,33 @@ class Logger:
       step: finished updates: 1 after the first.
       device_metrics: a dict of scalar arrays, perhaps not yet computed; not looked at in this call.
       host_metrics: numbers that are known already, such as the seconds spent waiting for data.
+      note: more for the progress line.
 
     Returns:
       The values of the step before, as fetched and written, or None at the first call.
     """
     before = self.flush()
-    self._pending = (step, device_metrics, dict(host_metrics or {}))
+    self._pending = (step, device_metrics, dict(host_metrics or {}), note)
     return before
 
   def flush(self) -> dict[str, Any] | None:
     """Fetches and writes what is pending: before an evaluation, a stop and the end."""
     if self._pending is None:
       return None
-    step, device_metrics, host_metrics = self._pending
+    step, device_metrics, host_metrics, note = self._pending
     self._pending = None
     values = self._flatten(fetch(device_metrics)) | host_metrics
     self._times.append((step, time.monotonic()))
     (first_step, first), (_, now) = self._times[0], self._times[-1]
     if step > first_step:
-      values['tokens_per_second'] = (step - first_step) * self._tokens / (now - first)
-      if self._use is not None:
-        values['mfu'] = self._use * values['tokens_per_second']
+      tokens = self._tokens_at(step) - self._tokens_at(first_step)
+      values['tokens_per_second'] = tokens / (now - first)
+      if self._peak:
+        values['mfu'] = self._flops / self._peak * values['tokens_per_second']
     self._metrics.write(step, values)
     self.last = values
     if self._metrics.writer:
-      self._show(step, values, now)
+      self._show(step, values, now, note)
     return values
 
   def restart_clock(self) -> None:
@@ -241,10 +260,11 @@ class Logger:
     if self._bar is not None:
       self._bar.close()
 
-  def _show(self, step: int, values: Mapping[str, Any], now: float) -> None:
+  def _show(self, step: int, values: Mapping[str, Any], now: float, note: str) -> None:
     loss = f', loss {float(values["loss"]):.4f}' if 'loss' in values else ''
     rate = values.get('tokens_per_second')
     speed = f', {rate:,.0f} tokens/s' if rate else ''
+    speed += f', {note}' if note else ''
     if self._bar is not None:
       self._bar.set_postfix_str(f'{loss}{speed}'.removeprefix(', '), refresh=False)
       self._bar.update(step - self._bar.n)
@@ -252,7 +272,7 @@ class Logger:
       self._said = now
       left = ''
       if rate:
-        seconds = round((self._steps - step) * self._tokens / rate)
+        seconds = round((self._tokens_at(self._steps) - self._tokens_at(step)) / rate)
         left = f', ETA {datetime.timedelta(seconds=seconds)}'
       print(f'step {step}/{self._steps}{loss}{speed}{left}', file=self._stream, flush=True)
 

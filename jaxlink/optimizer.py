@@ -1,7 +1,8 @@
 """AdamW and the schedules of its learning rate.
 
 A config and the number of steps give an optax transformation: clip by global norm, Adam, decoupled
-weight decay, learning rate.
+weight decay, learning rate. Its state has the same structure whatever the config says, so that the
+next stage of a run can take it over.
 
 Easy to get wrong: the schedule reads the training step, which is passed to `update`, and no counter
 of its own. A skipped update leaves the optimizer's state as it was, and a counter inside it would
@@ -25,8 +26,9 @@ class OptimizerConfig:
     learning_rate: at its peak.
     schedule: 'cosine' falls from the peak to `final_share`; 'wsd' (warm-up, stable, decay; arXiv
       2404.06395) stays and falls linearly over the last `decay_share`; 'constant' stays.
-    warmup_share: share of all steps in which the rate rises linearly from 0.
-    decay_share: share of all steps in which 'wsd' falls; not to be set with the others.
+    warmup_share: share of all steps of the stage in which the rate rises linearly from 0.
+    decay_share: share of all steps in which 'wsd' falls; not to be set with the others. 1.0 without
+      warm-up falls from a stage's first step on, as the end of one long 'wsd' does.
     final_share: the last rate as a share of the peak; not to be set with 'constant'.
     b1: decay of the mean gradient.
     b2: decay of the mean squared gradient.
@@ -83,12 +85,19 @@ class OptimizerConfig:
       )
 
 
-def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-  """The learning rate of update `step`, for 0 ≤ step < steps.
+def make_schedule(config: OptimizerConfig, steps: int, first: int = 0) -> optax.Schedule:
+  """The learning rate of update `step` of the run, for first ≤ step < first + steps.
 
-  Step 0 has a rate above 0 (a first update of nothing would be wasted), and the last step has
+  Step `first` has a rate above 0 (a first update of nothing would be wasted), and the last step has
   exactly the final one. With W = round(warmup_share · steps) the rate in warm-up is
-  peak · (step + 1) / (W + 1), and step W has the peak.
+  peak · (n + 1) / (W + 1) at the stage's step n, and step W has the peak. Of a decay over D steps, step k
+  has 1 − k/D of the way still to go, k from 1 to D: a stage that does nothing but decay is the end of a
+  longer one that stayed at the peak until then.
+
+  Args:
+    config: what to do.
+    steps: of the stage.
+    first: finished updates of the run when the stage begins.
 
   Raises:
     ValueError: steps is below 1.
@@ -105,24 +114,29 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     parts.append(optax.cosine_decay_schedule(peak, decay, alpha=config.final_share))
   elif config.schedule == 'wsd':
     decay = max(round(config.decay_share * steps), 1)
-    starts = [max(steps - 1 - decay, warmup)]
+    starts = [max(steps - 1 - decay, warmup or -1)]  # the last step that still has the peak
+    decay = max(steps - 1 - starts[0], 1)
     parts.append(optax.linear_schedule(peak, peak * config.final_share, decay))
-  return optax.join_schedules(parts, starts)
+  schedule = optax.join_schedules(parts, starts)
+  return lambda step: schedule(step - first)
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+  config: OptimizerConfig, steps: int, first: int = 0
+) -> optax.GradientTransformationExtraArgs:
   """AdamW whose `update(gradients, state, params, step=step)` follows the schedule.
 
   Args:
     config: what to do.
-    steps: of the whole schedule.
+    steps: of the stage.
+    first: finished updates of the run when the stage begins.
   """
-  parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-  parts.append(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon))
-  if config.weight_decay:
-    parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
-  parts.append(_scale_by_step(make_schedule(config, steps)))
-  return optax.chain(*parts)
+  return optax.chain(
+    optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+    optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon),
+    optax.add_decayed_weights(config.weight_decay, mask=_matrices),
+    _scale_by_step(make_schedule(config, steps, first)),
+  )
 
 
 def _matrices(params):

@@ -2,14 +2,12 @@
 
   lock               held by process 0 of the run that is going on, with its process id
   config.json        the resolved configuration; another one is refused
+  stages.json        what each stage reads, frozen: caches, shares, positions
   starts.jsonl       a line for each start: versions, git revision, mesh, command, step, LINK dose
   metrics.jsonl, tensorboard/, evaluations.jsonl, checkpoints/
 
-Easy to get wrong: what may change when a run goes on. Where it runs and how often it reports may;
-anything that changes a batch or an update may not.
-
-And who looks: on several hosts, what is read here decides which collectives follow, while process 0
-writes. So process 0 decides and tells the others (`first_decides`).
+Easy to get wrong: what may change when a run goes on. Where it runs and how often it reports may, and
+stages that have not begun; anything that changes a batch or an update that was made may not.
 """
 
 import contextlib
@@ -22,23 +20,20 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
-from jaxlink import config, report
+from jaxlink import config, hosts, report, report_data, stage_data
 from jaxlink.checkpoint import Keeper
-from jaxlink.data import resolve
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.linked import LinkedWindows
-from jaxlink.data.loader import Batches
 from jaxlink.data.windows import Windows
 from jaxlink.evaluation import held_out
 from jaxlink.evaluation.in_loop import read_records
 from jaxlink.stage import Run
+from jaxlink.stage_data import RunData
 
 _MAY_CHANGE = (
   'directory', 'mesh', 'data', 'checkpoint', 'evaluation', 'compile_cache', 'max_skipped',
@@ -46,26 +41,6 @@ _MAY_CHANGE = (
 )  # fmt: skip
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'gin-config')
 _XZ_LIMIT = 8 << 20  # bytes of held-out text: xz takes about a second a megabyte
-
-
-def first_decides(decide: Callable[[], bool]) -> bool:
-  """Returns on every host what `decide` returns on process 0, the only one that calls it.
-
-  Raises:
-    ValueError: on the other hosts, where `decide` raised on process 0.
-  """
-  if jax.process_count() == 1:
-    return decide()
-  answer, error = 0, None
-  if jax.process_index() == 0:
-    try:
-      answer = int(decide())
-    except Exception as caught:  # told to the others first, who would wait for ever
-      answer, error = -1, caught
-  answer = int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
-  if answer < 0:
-    raise error or ValueError("process 0 refused the run's directory; its output says why.")
-  return bool(answer)
 
 
 @contextlib.contextmanager
@@ -78,7 +53,7 @@ def claim(directory: pathlib.Path) -> Iterator[None]:
     ValueError: another process holds it.
   """
   with contextlib.ExitStack() as stack:
-    first_decides(lambda: stack.enter_context(_locked(directory)))
+    hosts.first_decides(lambda: stack.enter_context(_locked(directory)))
     yield
 
 
@@ -104,35 +79,35 @@ def _locked(directory: pathlib.Path) -> Iterator[bool]:
 
 
 def check_config(run: Run, directory: pathlib.Path) -> None:
-  """Raises ValueError where the directory holds a run of another configuration."""
+  """Raises ValueError where the directory holds a run of another configuration.
+
+  Stages that have not begun may be another, more or fewer.
+  """
   path = directory / 'config.json'
   if not path.exists():
     return
   old, new = json.loads(path.read_text(encoding='utf-8')), config.resolved(run)
   for name in _MAY_CHANGE:
     old.pop(name, None), new.pop(name, None)
+  begun, done = 1, last_checkpoint(directory) or 0
+  steps = 0
+  for k, stage in enumerate(old['stages']):
+    begun = k + 1 if steps < done or k == 0 else begun
+    steps += -(-stage['tokens'] // (stage['batch'] * stage['sequence_length']))
+  ended = steps <= done and len(old['stages']) == begun
+  old['stages'], new['stages'] = old['stages'][:begun], new['stages'][:begun]
   if changes := config.differences(old, new):
+    more = ''
+    if ended and any('.tokens' in change for change in changes):
+      more = ' To train on, add a stage to Run.stages.'
     raise ValueError(
       f'{directory} holds a run with another configuration: {"; ".join(changes)}. '
-      'Give Run.directory another name, or the recipe its old values.'
+      f'Give Run.directory another name, or the recipe its old values.{more}'
     )
 
 
-def check_data(meta: dict[str, Any], batches: Batches) -> None:
-  """Raises ValueError where a checkpoint was made with other batches than these."""
-  if meta['batches'] == batches.fingerprint:
-    return
-  now = {w.blocks.name: w.blocks.fingerprint for w in batches.windows}
-  changed = [name for name, old in meta['caches'].items() if now.get(name) != old]
-  raise ValueError(
-    f'the data has changed since the checkpoint of step {meta["step"]:,}'
-    + (f': {", ".join(changed)} has another fingerprint' if changed else '')
-    + '. A run goes on with the data that it began with; give Run.directory another name.'
-  )
-
-
 def record_start(
-  run: Run, directory: pathlib.Path, mesh: jax.sharding.Mesh, step: int, batches: Batches
+  run: Run, directory: pathlib.Path, mesh: jax.sharding.Mesh, step: int, data: RunData
 ) -> dict[str, Any]:
   """Writes the configuration, adds a line on this start, and returns what that line holds."""
   path = directory / 'config.json'
@@ -149,7 +124,10 @@ def record_start(
     'mesh': dict(mesh.shape),
     'device': mesh.devices.flat[0].device_kind,
     'hosts': jax.process_count(),
-    'dose': {w.blocks.name: dose for w in batches.windows if (dose := _dose(w))},
+    'dose': {
+      part.stage.name: {w.blocks.name: dose for w in part.batches.windows if (dose := _dose(w))}
+      for part in data.stages
+    },
   }  # fmt: skip
   with open(directory / 'starts.jsonl', 'a', encoding='utf-8') as file:
     file.write(json.dumps(start, ensure_ascii=False) + '\n')
@@ -176,39 +154,42 @@ def last_checkpoint(directory: pathlib.Path) -> int | None:
 
 def complete(run: Run, directory: pathlib.Path) -> bool:
   """Whether the run is trained, evaluated and saved to its last step."""
-  (stage,) = run.stages
-  return stage.steps in read_records(directory) and last_checkpoint(directory) == stage.steps
+  return run.steps in read_records(directory) and last_checkpoint(directory) == run.steps
 
 
 def summary(run: Run, directory: pathlib.Path) -> str:
   """Returns what came out of a complete run; called alike on all hosts."""
-  (stage,) = run.stages
   folder = directory / 'checkpoints'
   records = read_records(directory)
-  meta = Keeper(str(folder), run.checkpoint, writer=False).read_meta(stage.steps)
-  kept = resolve.kept_path(resolve.make_request(run), run.data.cache_dir)
-  references = _xz(resolve.read(kept, run.data.cache_dir)) if pathlib.Path(kept).exists() else {}
-  first, last = records.get(0, {}).get('bits_per_byte', {}), records[stage.steps]
-  tokens = ', '.join(f'{name} {count:,}' for name, count in meta['tokens'].items())
-  skipped = report.describe_skipped(meta['skipped'], meta['skipped_in_a_row'], stage.steps)
+  keeper = Keeper(str(folder), run.checkpoint, writer=False)
+  meta = keeper.read_meta(run.steps)
+  keeper.close()
+  kept = stage_data.read(directory)
+  first, last = records.get(0, {}).get('bits_per_byte', {}), records[run.steps]
+  scores = last['bits_per_byte']
+  skipped = report.describe_skipped(meta['skipped'], meta['skipped_in_a_row'], run.steps)
   lines = [
-    f'complete: {stage.steps:,} steps; tokens read: {tokens}',
+    f'complete: {run.steps:,} steps, {run.tokens_at(run.steps):,} tokens',
+    report_data.describe_accounts(kept['stages']),
     *([skipped] if skipped else []),
-    *(report.describe_realised(name, dose) for name, dose in meta.get('counts', {}).items()),
-    report.describe_scores(first, last['bits_per_byte'], references),
+    *report_data.describe_counts([stage.name for stage in run.stages], meta['counts']),
+    *([report.describe_scores(first, scores, _xz(kept, run.data.cache_dir))] if scores else []),
     *(f'  generated: {report.clip(line)}' for line in last['lines']),
-    f'checkpoint: {folder / str(stage.steps)}',
+    f'checkpoint: {folder / str(run.steps)}',
     f'curves: tensorboard --logdir {directory}; every number: {directory / "metrics.jsonl"}',
     'next: give the recipe your own text and lexicon (README.md, "Your language").',
   ]
   return '\n'.join(lines)
 
 
-def _xz(data: resolve.Resolution) -> dict[str, float]:
+def _xz(kept: dict[str, Any], cache_dir: str) -> dict[str, float]:
   from jaxlink.data.tokenizer import Tokenizer
 
-  tokenizer = Tokenizer(data.tokenizer['path'])
-  caches = {source.task: Blocks(source.folder) for source in data.evaluations}
+  folders = {s['task']: os.path.join(cache_dir, s['folder']) for s in kept['evaluations']}
+  caches = {task: Blocks(folder) for task, folder in folders.items() if os.path.isdir(folder)}
+  if not caches:
+    return {}
+  tokenizer = Tokenizer(os.path.join(cache_dir, kept['tokenizer']['path']))
   return {
     task: held_out.xz_bits_per_byte(blocks, tokenizer.decode)
     for task, blocks in caches.items()

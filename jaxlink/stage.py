@@ -1,17 +1,19 @@
 """What a run is: its stages, and everything that a recipe can set.
 
-`Run` is the root of a gin recipe. A run is a list of stages, each with a mixture, LINK policies, a
-token budget and a schedule; the first version of a recipe has one.
+`Run` is the root of a gin recipe. A run is a list of stages, one after the other, each with a mixture,
+LINK policies, a token budget and a schedule.
 
 Easy to get wrong: units. `tokens` counts input positions over the whole batch, and a stage makes
-`steps` = tokens / (batch · sequence_length) updates, rounded up.
+`steps` = tokens / (batch · sequence_length) updates, rounded up. Steps are counted over the run: the
+second stage's first update is number `run.first_step(1)`.
 """
 
 import dataclasses
 from typing import Literal
 
 from jaxlink.checkpoint import CheckpointConfig
-from jaxlink.config import configurable
+from jaxlink.config import configurable, nearest
+from jaxlink.data.mixing import MixingConfig
 from jaxlink.link.policy import LinkPolicy
 from jaxlink.mesh import MeshConfig
 from jaxlink.model.decoder import DecoderConfig
@@ -63,6 +65,8 @@ class EvaluationConfig:
     every_tokens: between two evaluations, trained tokens; 0 evaluates at the start and end only.
     split: of the mixture's tasks that is held out; tasks without it are not evaluated.
     batch: sequences at a time.
+    sequence_length: of the windows in which text is scored; 0 takes the first stage's. One for all
+      stages, since longer windows give lower scores.
     prompts: a text for each line to generate.
     generate_tokens: length of a generated line.
     temperature: of sampling; 0 takes the likeliest token.
@@ -71,17 +75,22 @@ class EvaluationConfig:
   every_tokens: int = 0
   split: str = 'validation'
   batch: int = 32
+  sequence_length: int = 0
   prompts: tuple[str, ...] = ()
   generate_tokens: int = 48
   temperature: float = 0.7
 
   def __post_init__(self):
-    for name, least in (('every_tokens', 0), ('batch', 1),
+    for name, least in (('every_tokens', 0), ('batch', 1), ('sequence_length', 0),
                         ('generate_tokens', 1), ('temperature', 0)):  # fmt: skip
       if getattr(self, name) < least:
         raise ValueError(
           f'EvaluationConfig.{name} is {getattr(self, name)}: it is {least} or more.'
         )
+
+
+Rate = float | int | str | None
+RateCurve = tuple[tuple[int, float | int | str], ...]
 
 
 @configurable
@@ -95,11 +104,17 @@ class Stage:
     sequence_length: T, tokens in a sequence.
     optimizer: with the schedule of the learning rate over this stage.
     rates: shares of tokens that stand in for the mixture's own, by task: floats are read by their
-      shortest decimal, '1/3' is allowed.
+      shortest decimal, '1/3' is allowed. Points of (tokens of the stage, rate) let them change.
+    mixing: how shares follow from rates and from the size of the sources.
     link: substitution by task; only tasks of the auxiliary language belong here.
     link_route: 'load', words are replaced as tokens when they are read, and one cache serves all policies;
       'cache', the text is rewritten once, before it is cached.
-    name: as it is printed.
+    start_from: where parameters and optimizer come from. '' is the end of the stage before, and fresh
+      parameters for the first one; the name of an earlier stage is the end of that one; else it is the
+      directory of another run, or 'DIRECTORY@STEP' for a step that is not its last. Sources that were read
+      go on where they stood there.
+    optimizer_state: 'keep' takes the moments over; 'reset' begins with none.
+    name: as it is printed; each stage of a run has its own.
   """
 
   mixture: str
@@ -107,15 +122,23 @@ class Stage:
   batch: int
   sequence_length: int
   optimizer: OptimizerConfig
-  rates: dict[str, float | int | str | None] = dataclasses.field(default_factory=dict)
+  rates: dict[str, Rate | RateCurve] = dataclasses.field(default_factory=dict)
+  mixing: MixingConfig = MixingConfig()
   link: dict[str, LinkPolicy] = dataclasses.field(default_factory=dict)
   link_route: Literal['load', 'cache'] = 'load'
+  start_from: str = ''
+  optimizer_state: Literal['keep', 'reset'] = 'keep'
   name: str = 'pretrain'
 
   def __post_init__(self):
     for name in ('tokens', 'batch', 'sequence_length'):
       if getattr(self, name) < 1:
         raise ValueError(f'Stage.{name} is {getattr(self, name)}: it is 1 or more.')
+    if not self.name or self.name != self.name.strip() or '@' in self.name or '/' in self.name:
+      raise ValueError(
+        f"Stage.name is {self.name!r}: it is a word or a few, without '/' and '@', which are for directories."
+      )
+    _check_local('Stage.start_from', self.start_from)
 
   @property
   def tokens_per_step(self) -> int:
@@ -167,15 +190,52 @@ class Run:
         raise ValueError(f'Run.{name} is {getattr(self, name)}: it is 0 or more, below 2**32.')
     if not self.stages:
       raise ValueError('Run.stages is empty: a run has one stage or more.')
-    if len(self.stages) > 1:
-      raise ValueError(
-        f'Run.stages has {len(self.stages)} stages: this version trains one stage a run.'
-      )
     if self.max_skipped < 1:
       raise ValueError(f'Run.max_skipped is {self.max_skipped}: it is 1 or more.')
-    for stage in self.stages:
-      if stage.sequence_length > self.model.max_length:
+    lengths = {f'Stage.sequence_length of {s.name!r}': s.sequence_length for s in self.stages}
+    lengths['EvaluationConfig.sequence_length'] = self.evaluation.sequence_length
+    for setting, length in lengths.items():
+      if length > self.model.max_length:
         raise ValueError(
-          f'Stage.sequence_length is {stage.sequence_length}: '
-          f'DecoderConfig.max_length allows {self.model.max_length} positions.'
+          f'{setting} is {length}: DecoderConfig.max_length allows {self.model.max_length} positions.'
         )
+    names = [stage.name for stage in self.stages]
+    for k, stage in enumerate(self.stages):
+      if stage.name in names[:k]:
+        raise ValueError(f'Stage.name {stage.name!r} is that of two stages: each has its own.')
+      if stage.start_from in names[k:]:
+        raise ValueError(
+          f'Stage.start_from of {stage.name!r} is {stage.start_from!r}, which is no earlier stage. '
+          f'Earlier: {", ".join(names[:k]) or "none"}.'
+        )
+      if k and stage.start_from and stage.start_from not in names and '/' not in stage.start_from:
+        hit = nearest(stage.start_from, names[:k])
+        raise ValueError(
+          f'Stage.start_from of {stage.name!r} is {stage.start_from!r}, which is neither an earlier stage '
+          f'nor a directory with a slash in its name.{hit}'
+        )
+
+  @property
+  def steps(self) -> int:
+    """Updates of all stages."""
+    return self.first_step(len(self.stages))
+
+  def first_step(self, k: int) -> int:
+    """Finished updates when stage k begins; of k = the number of stages, when the run ends."""
+    return sum(stage.steps for stage in self.stages[:k])
+
+  def stage_at(self, step: int) -> int:
+    """Which stage makes the update after `step` finished ones; the last one at the end of the run."""
+    last = len(self.stages) - 1
+    return next((k for k in range(last) if step < self.first_step(k + 1)), last)
+
+  def tokens_at(self, step: int) -> int:
+    """Input positions of the first `step` updates."""
+    k = self.stage_at(step)
+    before = sum(stage.steps * stage.tokens_per_step for stage in self.stages[:k])
+    return before + (step - self.first_step(k)) * self.stages[k].tokens_per_step
+
+  @property
+  def evaluation_length(self) -> int:
+    """Tokens in a window of held-out text."""
+    return self.evaluation.sequence_length or self.stages[0].sequence_length

@@ -142,6 +142,35 @@ def init_state(
   return jax.jit(init, out_shardings=_shardings(abstract))()
 
 
+def begin_again(
+  state: TrainState,
+  abstract: TrainState,
+  *,
+  step: int,
+  optimizer: optax.GradientTransformation | None = None,
+  foreign: bool = False,
+) -> TrainState:
+  """A state with another number of finished updates, for the first step of a stage.
+
+  Args:
+    state: donated.
+    abstract: of the result, with shardings.
+    step: the new number.
+    optimizer: whose state begins anew; None keeps the state's.
+    foreign: whether the state is of another run, whose skipped updates are not this one's.
+  """
+
+  def change(state: TrainState) -> TrainState:
+    fields = {'step': jnp.full((), step, jnp.int32)}
+    if optimizer is not None:
+      fields['opt_state'] = optimizer.init(state.params)
+    if foreign:
+      fields |= dict.fromkeys(('skipped', 'skipped_in_a_row'), jnp.zeros((), jnp.int32))
+    return dataclasses.replace(state, **fields)
+
+  return jax.jit(change, donate_argnums=0, out_shardings=_shardings(abstract))(state)
+
+
 def make_train_step(
   config: decoder.DecoderConfig,
   optimizer: optax.GradientTransformationExtraArgs,

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
+from jaxlink import distributed
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -32,7 +34,7 @@ def terminable() -> Iterator[None]:
   """Within it SIGTERM raises Terminated, as Ctrl-C raises KeyboardInterrupt, outside of `Stop`.
 
   What waits for a child process, such as the one that prepares the data, ends the child then. JAX's
-  preemption service, once it is there, takes SIGTERM instead.
+  preemption service, which the first `Stop` of several hosts starts, takes SIGTERM instead.
   """
 
   def end(number: int, frame: types.FrameType | None) -> None:
@@ -56,8 +58,9 @@ class Stop:
           keeper.save(step + 1, state, meta)
           break
 
-  Must be entered in the main thread, after `jax.distributed.initialize` where there are several
-  hosts, and is used once. Handlers that were there before are back after it.
+  Must be entered in the main thread, and made after `jax.distributed.initialize` where there are several
+  hosts. Handlers that were there before are back after it. One serves a whole run: it may be entered
+  again, and its calls go on counting, which the hosts agree by.
   """
 
   def __init__(self) -> None:
@@ -68,6 +71,8 @@ class Stop:
     self._calls = 0
     self._several = jax.process_count() > 1
     self._previous: dict[signal.Signals, object] = {}
+    if self._several:
+      distributed.start_preemption_service()
 
   def __enter__(self) -> 'Stop':
     if threading.current_thread() is not threading.main_thread():
@@ -94,7 +99,7 @@ class Stop:
     self._calls += 1
     if not multihost_utils.reached_preemption_sync_point(self._calls):
       return False
-    self.signal_name = self.signal_name or 'SIGTERM'  # here or on another host
+    self.signal_name = distributed.told('signal') or 'SIGTERM'  # here or on another host
     return True
 
   def _receive(self, number: int, frame: types.FrameType | None) -> None:
@@ -106,6 +111,7 @@ class Stop:
       self._interrupted = True
     self.signal_name = name
     if self._several:
+      distributed.tell('signal', name)
       # The service knows SIGTERM only; it tells the other hosts.
       signal.raise_signal(signal.SIGTERM)
     again = ' Ctrl-C again stops at once, without it.' if number == signal.SIGINT else ''

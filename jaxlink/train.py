@@ -7,8 +7,9 @@ The same command resumes: SIGTERM and Ctrl-C save first, and a killed run goes o
 checkpoint, bit for bit. On several hosts each runs the same command, with --distributed where JAX knows
 the cluster (TPU pods, Slurm), else with --coordinator_address, --num_processes and --process_id.
 
-Easy to get wrong: `step` counts finished updates. Batch `step` makes update `step`, which makes state
-`step + 1`, and that is the number of its metrics, evaluation and checkpoint.
+Easy to get wrong: `step` counts finished updates of the run, over all its stages. Batch `step` makes
+update `step`, which makes state `step + 1`, and that is the number of its metrics, evaluation and
+checkpoint. Data counts a stage's own steps, from 0.
 """
 
 from jaxlink import arguments
@@ -17,24 +18,42 @@ if __name__ == '__main__':
   ARGUMENTS = arguments.parse(__doc__)  # before the imports below, which take seconds
 
 import argparse
+import functools
 import pathlib
 import signal
 import sys
 import time
+import traceback
 from typing import Any
 
 import jax
 import tqdm
 
-from jaxlink import accounts, compile_cache, config, dry_run, metrics, report, run_directory, setup
+from jaxlink import (
+  accounts,
+  compile_cache,
+  config,
+  distributed,
+  dry_run,
+  hosts,
+  metrics,
+  report,
+  report_data,
+  run_directory,
+  setup,
+  stage_data,
+  stage_state,
+)
 from jaxlink import mesh as mesh_lib
-from jaxlink import step as step_lib
 from jaxlink.checkpoint import CheckpointError, Keeper
-from jaxlink.data.loader import Batches, Loader
+from jaxlink.data.loader import Loader
 from jaxlink.evaluation.in_loop import Evaluator, read_records
 from jaxlink.model.decoder import flops_per_token
 from jaxlink.stage import Run
+from jaxlink.stage_data import StageData
 from jaxlink.stop import Stop, Terminated, terminable
+
+_ACCOUNTED = 16  # sources whose accounts are in the metrics of every step
 
 
 class SkippedTooMuch(RuntimeError):
@@ -62,108 +81,126 @@ def train(run: Run) -> int:
     run_directory.check_config(run, directory)
     return run_directory.complete(run, directory)
 
-  if not run_directory.first_decides(is_complete):
+  if not hosts.first_decides(is_complete):
     with run_directory.claim(directory):
-      if code := _train_stage(run, directory):
+      if code := _train(run, directory):
         return code
   _say(run_directory.summary(run, directory))
   return 0
 
 
-def _train_stage(run: Run, directory: pathlib.Path) -> int:
-  (stage,) = run.stages
+def _train(run: Run, directory: pathlib.Path) -> int:
   main_process = jax.process_index() == 0
 
   # ── data ────────────────────────────────────────────────────────────────────
-  data = setup.open_data(run)
-  batches, mixture = data.batches, data.batches.mixture
-  _say(report.describe_sources(batches, data.blocks, stage.steps))
-  for source in batches.windows:
-    if dose := report.describe_dose(source, data.blocks):
-      _say(dose)
+  data = stage_data.open_on_hosts(run, directory)
+  for part in data.stages:
+    _say(report.describe_stage(part.stage))
+    _say(report_data.describe_sources(part))
+    for source in part.batches.windows:
+      if dose := report_data.describe_dose(source, part.blocks):
+        _say(dose)
+  _say(report_data.describe_forecast(data))
 
   # ── mesh, model, optimizer ──────────────────────────────────────────────────
-  plan = setup.make_plan(run, data)
-  _say(report.describe_model(plan.model, stage.sequence_length))
-  _say(report.describe_mesh(plan.mesh))
-  _say(report.describe_stage(stage))
+  plans = setup.make_plans(run, data)
+  _say(report.describe_model(plans[0].model, run.evaluation_length))
+  _say(report.describe_mesh(plans[0].mesh))
 
   # ── restore ─────────────────────────────────────────────────────────────────
-  keeper = Keeper(str(directory / 'checkpoints'), run.checkpoint)
-  start = keeper.latest() or 0
-  counted = {}
+  ends = [run.first_step(k + 1) for k in range(len(run.stages))]
+  keeper = Keeper(str(directory / 'checkpoints'), run.checkpoint, keep_steps=ends)
+  start, state, meta = stage_state.restore(run, data, plans, keeper)
+  counted = meta.get('counts', [])  # LINK's of each stage so far
   if start:
-    state, meta = keeper.restore(start, plan.state)
-    run_directory.check_data(meta, batches)
-    counted = meta.get('counts', {})
-    _say(f'resumed at step {start:,} of {stage.steps:,}')
-  else:
-    state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
+    _say(f'resumed at step {start:,} of {run.steps:,}')
   # An evaluation that a stop or a kill prevented; decided before the records are cut back to `start`.
-  evaluate_first = run_directory.first_decides(
-    lambda: start == 0 or start not in read_records(directory)
-  )
+  evaluate_first = hosts.first_decides(lambda: start == 0 or start not in read_records(directory))
   log = metrics.Metrics(
     run.directory, writer=main_process, resume_step=start, wandb_project=run.wandb_project
   )
   if main_process:
-    record = run_directory.record_start(run, directory, plan.mesh, start, batches)
+    record = run_directory.record_start(run, directory, plans[0].mesh, start, data)
     _say(report.describe_start(record))
-
-  # ── compile ─────────────────────────────────────────────────────────────────
-  began = time.perf_counter()
   evaluate = Evaluator(
-    run, stage, model=plan.model, mesh=plan.mesh, params=plan.state.params, data=data.resolution,
-    tokenizer=data.tokenizer, start=start, writer=main_process,
+    run, model=plans[0].model, mesh=plans[0].mesh, params=plans[0].state.params,
+    data=data, start=start, writer=main_process,
   )  # fmt: skip
-  train_step = plan.compile_step(run, len(data.blocks))
-  _say(f'compiled in {time.perf_counter() - began:.1f} s')
-
-  # ── loop ────────────────────────────────────────────────────────────────────
-  account = accounts.Accounts(mixture.names, batches.count_names, counted)
   logger = metrics.Logger(
     log,
-    steps=stage.steps,
-    tokens_per_step=stage.tokens_per_step,
+    steps=run.steps,
+    tokens_at=run.tokens_at,
     start=start,
-    flops_per_token=flops_per_token(plan.model, stage.sequence_length),
-    peak_flops=metrics.peak_flops(plan.mesh.devices.flat),
-    flatten=account.take,
+    peak_flops=metrics.peak_flops(plans[0].mesh.devices.flat),
   )
-  with (
-    Stop() as stop,
-    Loader(batches, mesh_lib.batch_sharding(plan.mesh), start=start, stop=stage.steps,
-           workers=run.data.workers, prefetch=run.data.prefetch) as loader,
-    jax.transfer_guard('disallow'),
-  ):  # fmt: skip
-    step, stopped = start, False
-    if evaluate.due(step) and evaluate_first:
-      scores = evaluate(step, state.params, log, stop.requested)
-      stopped = scores is None
+
+  stop, step, stopped = Stop(), start, False
+
+  def score() -> bool:
+    """Evaluates the state; false where a stop was requested on the way."""
+    check_skipped(logger.flush(), run)
+    scores = evaluate(step, state.params, log, stop.requested)
+    if scores != {}:
       _say(report.describe_scores_line(step, scores))
-    while step < stage.steps and not stopped:
-      state, values = train_step(state, loader[step])
-      step += 1
-      check_skipped(logger.log(step, values, host_metrics(step, batches, loader)), run)
-      stopped = stop.requested()
-      if evaluate.due(step) and not stopped:
-        check_skipped(logger.flush(), run)
-        scores = evaluate(step, state.params, log, stop.requested)
-        stopped = scores is None
-        _say(report.describe_scores_line(step, scores))
-        logger.restart_clock()
-      if keeper.due(step) or stopped or step == stage.steps:
-        check_skipped(logger.flush(), run)
-        keeper.save(step, state, checkpoint_meta(run, step, batches, account, logger.last))
-    logger.close()
-    log.close()
-    keeper.close()
+    logger.restart_clock()
+    return scores is not None
+
+  if start and evaluate.due(start) and evaluate_first:
+    with stop, jax.transfer_guard('disallow'):
+      stopped = not score()
+  for k in range(run.stage_at(start), len(run.stages)):
+    if stopped:
+      break
+    part, plan, first, end = data.stages[k], plans[k], run.first_step(k), ends[k]
+
+    # ── begin and compile a stage ───────────────────────────────────────────────
+    if step == first:
+      keeper.wait()  # a signal from here to the loop ends the process
+      if line := stage_state.describe_origin(run, k):
+        _say(line)
+      state = stage_state.begin(run, k, plans, keeper, state)
+    began = time.perf_counter()
+    train_step = plan.compile_step(run, len(part.sources))
+    _say(f'stage {part.stage.name}: compiled in {time.perf_counter() - began:.1f} s')
+    account = accounts.Accounts(
+      part.batches.mixture.names, part.batches.count_names, (counted[k:] or [None])[0]
+    )
+    logger.begin_stage(
+      flatten=account.take, flops_per_token=flops_per_token(plan.model, part.stage.sequence_length)
+    )
+
+    # ── loop ────────────────────────────────────────────────────────────────────
+    with (
+      stop,
+      Loader(part.batches, mesh_lib.batch_sharding(plan.mesh), start=step - first,
+             stop=end - first, workers=run.data.workers, prefetch=run.data.prefetch) as loader,
+      jax.transfer_guard('disallow'),
+    ):  # fmt: skip
+      if step == 0:
+        stopped = not score()
+      while step < end and not stopped:
+        state, values = train_step(state, loader[step - first])
+        step += 1
+        known = host_metrics(run, k, step, part, loader)
+        note = report_data.describe_repetitions(part, step - first)
+        check_skipped(logger.log(step, values, known, note), run)
+        stopped = stop.requested()
+        if evaluate.due(step) and not stopped:
+          stopped = not score()
+        if keeper.due(step) or stopped or step == end:
+          check_skipped(logger.flush(), run)
+          counts = [*counted[:k], account.totals]
+          keeper.save(step, state, checkpoint_meta(run, k, step, part, counts, logger.last))
+    counted = [*counted[:k], account.totals]
+  logger.close()
+  log.close()
+  keeper.close()
 
   # ── end ─────────────────────────────────────────────────────────────────────
   if not stopped:
     return 0
   saved = f'saved in {directory}' if step > start else 'nothing new to save'
-  _say(f'{stop.signal_name}: stopped after step {step:,} of {stage.steps:,}, {saved}. '
+  _say(f'{stop.signal_name}: stopped after step {step:,} of {run.steps:,}, {saved}. '
        'The same command goes on from there.')  # fmt: skip
   return 128 + getattr(signal, stop.signal_name)
 
@@ -174,44 +211,53 @@ def _say(line: str) -> None:
     tqdm.tqdm.write(line)
 
 
-def host_metrics(step: int, batches: Batches, loader: Loader) -> dict[str, float]:
-  """What the host knows after `step` updates without asking the device: tokens and repetitions."""
-  values: dict[str, float] = {'data_wait_seconds': loader.wait_seconds}
-  counts = batches.mixture.counts(step * batches.batch).tolist()
-  for name, window, count in zip(batches.mixture.names, batches.windows, counts, strict=True):
-    values[f'tokens/{name}'] = count * batches.length
-    values[f'repetitions/{name}'] = float(window.repetitions(count))
+def host_metrics(run: Run, k: int, step: int, part: StageData, loader: Loader) -> dict[str, float]:
+  """What the host knows after `step` updates without asking the device: tokens and repetitions.
+
+  `stage_tokens/…` and the like are of the stage, `tokens/…` of everything before it, too. Of a mixture of
+  many sources they are given at each n-th step.
+  """
+  values = {'stage': k, 'trained_tokens': run.tokens_at(step)}
+  values['data_wait_seconds'] = loader.wait_seconds
+  if step % -(-len(part.sources) // _ACCOUNTED) == 0:
+    for name, account in part.account(step - run.first_step(k)).items():
+      for what in ('tokens', 'sequences', 'repetitions'):
+        values[f'{what}/{name}'] = account[f'all_{what}']
+        values[f'stage_{what}/{name}'] = account[what]
   return values
 
 
 def checkpoint_meta(
-  run: Run, step: int, batches: Batches, account: accounts.Accounts, values: dict[str, Any]
-) -> dict[str, Any]:
+  run: Run, k: int, step: int, part: StageData, counts: list[dict[str, Any]],
+  values: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
   """What lies beside the state in a checkpoint: where it is in the data, and how it was made.
 
-  `values` are the metrics of `step`; a run that is stopped before its first step has none.
+  `counts` are LINK's by stage; `values` the metrics of `step`, of which a run that is stopped before its
+  first step has none.
   """
-  counts = batches.mixture.counts(step * batches.batch).tolist()
+  batches, steps = part.batches, step - run.first_step(k)
   return {
     'step': step,
-    'stage': 0,
+    'stage': k,
+    'stage_name': part.stage.name,
+    'trained_tokens': run.tokens_at(step),
     'skipped': int(values.get('skipped', 0)),
     'skipped_in_a_row': int(values.get('skipped_in_a_row', 0)),
     'batches': batches.fingerprint,
     'caches': {w.blocks.name: w.blocks.fingerprint for w in batches.windows},
-    'tokens': {n: c * batches.length for n, c in zip(batches.mixture.names, counts, strict=True)},
-    'counts': account.totals,
-    'shares': {
-      n: str(share) for n, share in zip(batches.mixture.names, batches.mixture.shares, strict=True)
-    },
-    'tokenizer': batches.windows[0].blocks.manifest['tokenizer']['sha256'],
+    'accounts': part.account(steps),
+    'position': part.position(steps).to_json(),
+    'counts': counts,
+    'shares': part.shares.to_json(),
+    'tokenizer': part.blocks[0].manifest['tokenizer']['sha256'],
     'config': config.resolved(run),
   }
 
 
 def check_skipped(values: dict[str, Any] | None, run: Run) -> None:
   """Raises SkippedTooMuch where the last fetched metrics say so."""
-  steps = run.stages[0].steps  # all of a run that is shorter than `max_skipped` is too many, too
+  steps = run.steps  # all of a run that is shorter than `max_skipped` is too many, too
   if values is not None and values['skipped_in_a_row'] >= min(run.max_skipped, steps):
     raise SkippedTooMuch(
       f'{int(values["skipped_in_a_row"])} updates in a row had a loss or gradient that is not finite '
@@ -221,36 +267,56 @@ def check_skipped(values: dict[str, Any] | None, run: Run) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-  """Runs the command and returns its exit code; a person's mistakes are printed without traceback."""
-  run = None
+  """Runs the command and returns its exit code; a person's mistakes are printed without traceback.
+
+  On several hosts it ends the process itself where the run fails, and so do the other hosts.
+  """
+  run, watch = None, None
   try:
     with terminable():
-      run = config.parse(Run, args.gin_file, args.gin_bindings)
       if args.distributed or args.coordinator_address:
-        jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
+        watch = distributed.join(
+          args.coordinator_address, args.num_processes, args.process_id, args.initialization_timeout
+        )
+      run = config.parse(Run, args.gin_file, args.gin_bindings)
+      if watch:
+        watch.where_it_goes_on = functools.partial(_where_it_goes_on, run)
+        watch.require_same(
+          {'jax': jax.__version__, 'run': config.resolved(run)}, config.differences
+        )
+        watch.require_shared(run.directory, 'Run.directory')
       if run.compile_cache:
         compile_cache.enable()
-      if args.dry_run or dry_run.misfit(run):
-        return dry_run.report(run, args.gin_file)
-      return train(run)
+      code = (
+        dry_run.report(run, args.gin_file) if args.dry_run or dry_run.misfit(run) else train(run)
+      )
+    if watch:
+      watch.leave()
+    return code
   except (KeyboardInterrupt, Terminated) as ended:
     name, code = ('SIGTERM', 143) if isinstance(ended, Terminated) else ('SIGINT', 130)
-    print(f'{name}: ended at once; {_where_it_goes_on(run)}', file=sys.stderr)
-    return code
+    line = f'{name}: ended at once'
   except (
     ValueError,
     TypeError,
     SyntaxError,
     FileNotFoundError,
     ModuleNotFoundError,
-    CheckpointError,
     SkippedTooMuch,
+    distributed.MeetingError,
   ) as error:
     print(f'error: {error}', file=sys.stderr)
-    return 1
-  except OSError as error:  # a full disk, a folder that is not ours
-    print(f'error: {error}; {_where_it_goes_on(run)}', file=sys.stderr)
-    return 1
+    return watch.end(1, f'error: {error}') if watch else 1
+  except Exception as error:
+    if watch:
+      watch.wait_for_blame()
+    if not isinstance(error, CheckpointError | OSError):  # a full disk, a folder that is not ours
+      if not watch:
+        raise
+      traceback.print_exc()
+    code, line = 1, f'error: {error}'
+  print(f'{line}; {_where_it_goes_on(run)}', file=sys.stderr)
+  return watch.end(code, line) if watch else code
 
 
 def _where_it_goes_on(run: Run | None) -> str:

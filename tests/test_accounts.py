@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import accounts, config, setup
+from jaxlink import accounts, config
 from jaxlink.data.linked import counts_of
 from jaxlink.model import loss
 from jaxlink.stage import Run
+from tests import tiny_project
 
 NAMES = counts_of(('tr',))
 SOURCES = ('en', 'tr', 'en_books')
@@ -101,7 +102,7 @@ def test_rates_of_nothing_are_zero_and_an_inflation_of_one():
 
 @pytest.mark.parametrize('split', [1, 3])
 def test_counts_of_real_batches_summed_by_source_are_those_of_their_rows(trained, split):
-  batches = setup.open_data(config.parse(Run, [trained[0].recipe])).batches
+  batches = tiny_project.open_stage(config.parse(Run, [trained[0].recipe])).batches
   account = accounts.Accounts(batches.mixture.names, batches.count_names)
   by_source = jax.jit(loss.by_source, static_argnums=2)
   expected = np.zeros(len(batches.count_names), np.int64)

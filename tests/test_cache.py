@@ -108,7 +108,7 @@ def test_a_failing_command_ends_with_one_line_and_a_code(folder):
 
 def request(**stage):
   policy = stage.pop('policy', None)
-  stage = {'mixture': 'cmd_en_cmd_tr', 'rates': {}, 'link': {}, 'link_route': 'load', **stage}
+  stage = {'mixture': 'cmd_en_cmd_tr', 'rates_needed': True, 'link': {}, 'link_route': 'load', **stage}
   if policy is not None:
     stage['link'] = {
       policy.pop('task', 'cmd_en'): {'lexicon': 'cmd_tr', 'language': 'tr', **policy}
@@ -125,10 +125,6 @@ def request(**stage):
     ({'mixture': 'cmd_en_cmd_tt'}, ["no mixture or task 'cmd_en_cmd_tt'", "Nearest: 'cmd_en_cmd_tr'"]),
     ({'mixture': 'cmd_two_tokenizers'}, ['other.model']),
     ({'mixture': 'cmd_lost'}, ["No file 'lost.txt'"]),
-    ({'rates': {'cmd_tt': 1}}, ["Stage.rates: 'cmd_tt' is not in mixture", "Nearest: 'cmd_tr'"]),
-    ({'rates': {'cmd_tr': 0, 'cmd_en': 1}}, ["'cmd_tr' is 0", 'positive number']),
-    ({'rates': {'cmd_tr': -1, 'cmd_en': 1}}, ["'cmd_tr' is -1", 'positive number']),
-    ({'rates': {'cmd_tr': 1}}, ["the rate of source 'cmd_en' is missing"]),
     ({'policy': {'task': 'cmd_em'}}, ["Stage.link: 'cmd_em' is not in the mixture", "'cmd_en'"]),
     ({'policy': {'task': 'cmd_tr'}}, ["'cmd_tr' is text in 'tr', the language of the lexicon"]),
     ({'policy': {'task': 'cmd_tr', 'lexicon': str(LEXICON), 'language': 'tr-TR'}}, ["text in 'tr'"]),
@@ -232,13 +228,13 @@ def test_rates_of_mixtures_inside_mixtures_are_exact(forget_command_tasks):
   register.register_mixture('cmd_outer', {'cmd_inner': '1/7', 'cmd_c': '5/7', 'cmd_a': '1/7'})
   seqio.MixtureRegistry.add('cmd_floats', [('cmd_inner', 0.1), ('cmd_c', lambda task: 0.9)])
 
-  def rates(mixture, **given):
-    return cache._rates({'mixture': mixture, 'rates': given})
+  def rates(mixture, needed=True):
+    return cache._rates({'mixture': mixture, 'rates_needed': needed})
 
   assert rates('cmd_inner') == {'cmd_a': '1', 'cmd_b': '2'}
   assert rates('cmd_outer') == {'cmd_a': '4/21', 'cmd_b': '2/21', 'cmd_c': '5/7'}
   assert rates('cmd_floats') == {'cmd_a': '1/30', 'cmd_b': '1/15', 'cmd_c': '9/10'}
-  assert rates('cmd_inner', cmd_a='1/3', cmd_b=0.5) == {'cmd_a': '1/3', 'cmd_b': '1/2'}
+  assert rates('cmd_outer', needed=False) == {'cmd_a': '', 'cmd_b': '', 'cmd_c': ''}
 
 
 def test_a_request_ends_with_the_process_that_made_it():

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from jaxlink import config, dry_run, setup
+from jaxlink import config, dry_run
 from jaxlink.stage import Run
+from tests import tiny_project
 
 
 def _report(project, capsys, *bindings: str) -> tuple[int, str]:
@@ -47,7 +48,7 @@ def test_the_step_is_lowered_for_the_counts_that_its_batches_have(trained, tmp_p
   if link == 'none':
     run = dataclasses.replace(run, stages=(dataclasses.replace(run.stages[0], link={}),))
   counts = dry_run._counts(run.stages[0])
-  assert counts == len(setup.open_data(run).batches.count_names)
+  assert counts == len(tiny_project.open_stage(run).batches.count_names)
   assert bool(counts) == link.endswith(('language', 'languages'))
 
 

@@ -165,7 +165,7 @@ def test_wandb_gets_the_same_scalars_with_the_step_as_their_axis(tmp_path, monke
 def logger(folder, stream=None, **options):
   sink = metrics.Metrics(str(folder))
   return metrics.Logger(
-    sink, steps=10, tokens_per_step=100, stream=stream or io.StringIO(), **options
+    sink, steps=10, tokens_at=lambda step: 100 * step, stream=stream or io.StringIO(), **options
   )
 
 
@@ -217,7 +217,8 @@ def test_tokens_per_second_leaves_out_the_first_step_and_pauses(tmp_path, monkey
 def test_mfu_is_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, monkeypatch):
   set_clock(monkeypatch, iter([0.0, 0.5]))
   devices = [types.SimpleNamespace(device_kind='TPU v5p')] * 4
-  log = logger(tmp_path, flops_per_token=459e10, peak_flops=metrics.peak_flops(devices))
+  log = logger(tmp_path, peak_flops=metrics.peak_flops(devices))
+  log.begin_stage(flops_per_token=459e10)
   log.log(1, {'loss': jnp.float32(1)})
   log.log(2, {'loss': jnp.float32(1)})
   log.close()
@@ -227,7 +228,8 @@ def test_mfu_is_flops_of_the_model_over_the_peak_of_all_devices(tmp_path, monkey
 def test_without_a_known_peak_there_is_no_mfu(tmp_path, monkeypatch):
   set_clock(monkeypatch, iter([0.0, 0.5]))
   assert metrics.peak_flops(jax.devices()) is None
-  log = logger(tmp_path, flops_per_token=1e9, peak_flops=None)
+  log = logger(tmp_path, peak_flops=None)
+  log.begin_stage(flops_per_token=1e9)
   log.log(1, {'loss': jnp.float32(1)})
   log.log(2, {'loss': jnp.float32(1)})
   log.close()

@@ -5,10 +5,11 @@ import types
 
 import pytest
 
-from jaxlink import config, report, setup
+from jaxlink import config, report_data
 from jaxlink.data import link_sample
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.stage import Run
+from tests import tiny_project
 
 
 def _source(**dose):
@@ -34,32 +35,32 @@ def _source(**dose):
   ],
 )
 def test_the_realised_ratio_is_of_what_was_asked(changes, expected):
-  text = report.describe_dose(_source(**changes), [])
+  text = report_data.describe_dose(_source(**changes), [])
   assert expected in text
   assert 'missing' not in text
 
 
 def test_a_ratio_that_cannot_be_reached_is_said():
   source = _source(ratio_of='all', word_ratio=0.5, replaced=400, shortfall=0.1)
-  text = report.describe_dose(source, [])
+  text = report_data.describe_dose(source, [])
   assert '40.0% of all words (asked 50%)' in text
   assert '10.0% of all words are missing' in text
 
 
 def test_every_lexicon_is_named_with_its_size():
-  text = report.describe_dose(_source(), [])
+  text = report_data.describe_dose(_source(), [])
   assert 'lexicon tr of 7,000 words, 2 identity pairs dropped' in text
   assert 'lexicon sw of 3 words, 0 identity pairs dropped' in text
 
 
 def test_a_source_without_link_has_nothing_to_say():
   blocks = types.SimpleNamespace(name='tr', manifest={'dose': None})
-  assert report.describe_dose(types.SimpleNamespace(blocks=blocks), []) == ''
+  assert report_data.describe_dose(types.SimpleNamespace(blocks=blocks), []) == ''
 
 
 def _drawn(trained, *bindings: str) -> tuple[LinkedWindows, str]:
-  data = setup.open_data(config.parse(Run, [trained[0].recipe], list(bindings)))
-  return data.batches.windows[0], report.describe_dose(data.batches.windows[0], data.blocks)
+  data = tiny_project.open_stage(config.parse(Run, [trained[0].recipe], list(bindings)))
+  return data.batches.windows[0], report_data.describe_dose(data.batches.windows[0], data.blocks)
 
 
 def test_what_will_be_drawn_is_told_from_a_sample_in_the_unit_that_was_asked(trained):
@@ -101,7 +102,7 @@ def test_a_dose_that_was_had_is_told_with_its_rates():
     'stop_replaced': 0, 'tokens_read': 4_000, 'tokens_rewritten': 2_500, 'tokens_skipped': 40,
     'tokens_reread': 20, 'tokens_removed': 300, 'tokens_inserted': 500,
   }  # fmt: skip
-  assert report.describe_realised('en', dose) == (
+  assert report_data.describe_realised('en', dose) == (
     'LINK on en: 150 of 2,000 words of rewritten documents replaced (30.0% of the eligible, 7.5% of '
     'all), inflation 1.050; skipped 1.0%, read twice 0.5%'
   )

@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 import types
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,10 +18,11 @@ import pytest
 
 from jaxlink import config as config_lib
 from jaxlink import mesh as mesh_lib
-from jaxlink import report, setup
+from jaxlink import report
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import CheckpointConfig, Keeper
-from jaxlink.data import resolve
+from jaxlink.data import mixing, resolve
+from jaxlink.data.mixing import MixingConfig
 from jaxlink.evaluation import in_loop
 from jaxlink.link.draws import key_of
 from jaxlink.link.lexicon import Lexicon
@@ -32,6 +34,7 @@ from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from jaxlink.stage import DataConfig, EvaluationConfig, Run, Stage
+from tests import tiny_project
 
 MODEL = DecoderConfig(layers=1, width=32, heads=4, feedforward=32, vocabulary=128, max_length=32)
 POLICY = LinkPolicy(lexicon='en-tr', language='tr', regime='domain', word_list='list')
@@ -141,8 +144,14 @@ def _refuses_a_longer_stage(config: DecoderConfig) -> bool:
 
 def _due(config: EvaluationConfig) -> list[int]:
   evaluator = object.__new__(in_loop.Evaluator)
-  evaluator._settings, evaluator._stage = config, STAGE
+  evaluator._settings, evaluator._run_config = config, RUN
   return [step for step in range(STAGE.steps + 1) if evaluator.due(step)]
+
+
+def _shares(config: MixingConfig) -> Any:
+  """Of a small source and a large one, of which the small one is read too often."""
+  sizes = {'tr': Fraction(100), 'en': Fraction(1000)}
+  return mixing.resolve(config, {'tr': 1, 'en': 1}, sizes, 600)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,9 +210,19 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
     'word_list': 'other', 'mode': 'annotate', 'match_case': False, 'join': 'space',
     'multi_word': False, 'lemmas': 'en', 'redraw': (True, _texts_of_a_later_epoch),
   }),
+  MixingConfig: (MixingConfig(policy='temperature'), _shares, {
+    'policy': 'proportional', 'temperature': 1.0, 'max_repetitions': 1,
+    'repetitions': ({'tr': 2}, _TestedBy(
+      'test_stages.py::test_a_source_is_read_as_often_as_asked_over_all_stages')),
+  }),
   Stage: (STAGE, _request_of_stage, {
     'mixture': 'n', 'tokens': (8192, lambda s: s.steps), 'batch': (16, lambda s: s.steps),
     'sequence_length': (32, lambda s: s.steps), 'rates': {'a': '1/3'}, 'link': {'en': POLICY},
+    'mixing': MixingConfig(policy='proportional'),
+    'start_from': ('runs/trunk', _TestedBy(
+      'test_stages.py::test_a_branch_of_a_trunk_is_the_straight_run_bit_for_bit')),
+    'optimizer_state': ('reset', _TestedBy(
+      'test_stages.py::test_the_optimizer_state_is_kept_or_begun_anew')),
     'link_route': ('cache', _TestedBy(
       'data/test_batches_of_caches.py::test_text_that_was_rewritten_before_it_was_cached_is_read_as_it_is')),
     'optimizer': (OptimizerConfig(), lambda s: _step_of_optimizer(s.optimizer)),
@@ -216,6 +235,7 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
   EvaluationConfig: (EvaluationConfig(), _due, {
     'every_tokens': 1024,
     'split': ('test', lambda c: resolve.make_request(_with('evaluation')(c))),
+    'sequence_length': (8, lambda c: _with('evaluation')(c).evaluation_length),
     'batch': (16, _EVALUATED), 'prompts': (('a',), _EVALUATED), 'generate_tokens': (4, _EVALUATED),
     'temperature': (0.0, _EVALUATED),
   }),
@@ -272,7 +292,7 @@ def test_each_way_to_choose_a_sense_is_another(senses):
 def test_a_schedule_is_seen_where_the_batches_are_made(trained):
   project, _ = trained
   windows = [
-    setup.open_data(config_lib.parse(Run, [project.recipe], bindings)).batches.windows[0]
+    tiny_project.open_stage(config_lib.parse(Run, [project.recipe], bindings)).batches.windows[0]
     for bindings in ([], ['LinkPolicy.word_ratio = ((0, 0.0), (5_120, 1.0))'])
   ]
   assert windows[0].fingerprint != windows[1].fingerprint
@@ -285,7 +305,9 @@ def test_a_schedule_is_seen_where_the_batches_are_made(trained):
 def test_another_seed_of_link_draws_other_words(trained):
   project, _ = trained
   found = [
-    setup.open_data(config_lib.parse(Run, [project.recipe], [f'Run.seed_link = {seed}'])).batches
+    tiny_project.open_stage(
+      config_lib.parse(Run, [project.recipe], [f'Run.seed_link = {seed}'])
+    ).batches
     for seed in (0, 1)
   ]
   first, second = (batches.windows[0] for batches in found)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import accounts, config, metrics, report, run_directory, setup, train
+from jaxlink import accounts, config, metrics, report_data, run_directory, train
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import Keeper
@@ -22,6 +22,7 @@ from jaxlink.evaluation import in_loop
 from jaxlink.mesh import MeshConfig
 from jaxlink.optimizer import make_optimizer
 from jaxlink.stage import Run
+from tests import tiny_project
 
 STEPS = 20
 
@@ -52,10 +53,10 @@ def test_a_run_says_what_it_reads_what_it_replaced_and_what_came_out(trained):
   assert evaluated == [0, 10, 20]
   start = json.loads((project.folder / 'run/starts.jsonl').read_text())
   assert start['versions']['jax'] == jax.__version__
-  dose = start['dose']['tiny_en']
+  dose = start['dose']['pretrain']['tiny_en']
   assert 0 < dose['sample']['replaced'] == dose['sample']['eligible'] < dose['sample']['words']
   assert dose['probability'] == 0.3
-  assert 'tiny_tr' not in start['dose']
+  assert 'tiny_tr' not in start['dose']['pretrain']
   assert (
     json.loads((project.folder / 'run/config.json').read_text())['stages'][0]['tokens'] == 10_240
   )
@@ -64,14 +65,14 @@ def test_a_run_says_what_it_reads_what_it_replaced_and_what_came_out(trained):
 def test_the_dose_in_metrics_checkpoints_and_summary_is_that_of_the_batches_that_were_read(trained):
   project, output = trained
   run = _run(project, project.folder / 'run')
-  batches = setup.open_data(run).batches
+  batches = tiny_project.open_stage(run).batches
   expected = np.zeros(len(batches.count_names), np.int64)
   doses = []
   for step in range(STEPS):
     expected += batches.read(step, range(8))['counts'].sum(axis=0)
     doses.append(dict(zip(batches.count_names, expected.tolist(), strict=True)))
   keeper = Keeper(str(project.folder / 'run/checkpoints'), run.checkpoint, writer=False)
-  assert keeper.read_meta(STEPS)['counts'] == {'tiny_en': doses[-1]}
+  assert keeper.read_meta(STEPS)['counts'] == [{'tiny_en': doses[-1]}]
   lines = [
     json.loads(line) for line in (project.folder / 'run/metrics.jsonl').read_text().splitlines()
   ]
@@ -82,7 +83,7 @@ def test_the_dose_in_metrics_checkpoints_and_summary_is_that_of_the_batches_that
       accounts.rates(dose)
     )
   assert not [name for name in logged[0] if name.startswith('link/tiny_tr')]
-  assert report.describe_realised('tiny_en', doses[-1]) in output
+  assert report_data.describe_realised('tiny_en', doses[-1]) in output
 
 
 def test_a_resumed_run_counts_on_where_the_first_part_stopped(trained, tmp_path, monkeypatch):
@@ -149,6 +150,11 @@ def test_other_data_than_a_checkpoint_was_made_with_is_refused(trained, tmp_path
   (tmp_path / 'run/evaluations.jsonl').unlink()
   (tmp_path / 'run/config.json').unlink()
   other = _run(project, tmp_path / 'run', 'Run.seed_order = 1')
+  with pytest.raises(
+    ValueError, match="the batches of stage 'pretrain' are not those that the run"
+  ):
+    train.train(other)
+  (tmp_path / 'run/stages.json').unlink()
   with pytest.raises(ValueError, match='the data has changed since the checkpoint of step 20'):
     train.train(other)
 

@@ -11,20 +11,25 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from jaxlink import stage_data
 from jaxlink.data import sources, tokenizer
+from jaxlink.stage import Run
 
 ROOT = pathlib.Path(__file__).parents[1]
 SAMPLE = ROOT / 'tasks/sample'
 
 _MODULE = """
 from pathlib import Path
-from jaxlink.data.register import register_corpus, register_language
+from jaxlink.data.register import register_corpus, register_language, register_mixture
 HERE = Path({folder!r})
 register_corpus('tiny_en', {{'train': HERE / 'en.jsonl', 'validation': HERE / 'en_held_out.jsonl'}},
                 language='en', tokenizer=HERE / 'tokenizer.model')
 register_language('tiny_tr', {{'train': HERE / 'tr.txt', 'validation': HERE / 'tr_held_out.txt'}},
                   language='tr', tokenizer=HERE / 'tokenizer.model', auxiliary='tiny_en',
                   lexicon=HERE / 'en-tr.tsv', share=0.5, mixture='tiny')
+register_corpus('tiny_more', {{'train': HERE / 'more.txt'}}, language='en',
+                tokenizer=HERE / 'tokenizer.model')
+register_mixture('tiny_three', {{'tiny_en': 0.5, 'tiny_tr': 0.2, 'tiny_more': 0.3}})
 """
 
 _RECIPE = """
@@ -114,7 +119,9 @@ def make(folder: pathlib.Path) -> Project:
   """Writes a tiny project into an empty folder."""
   turkish = _beginning('tr.train.txt.gz', 60_000)
   english = _beginning('en.train.jsonl.gz', 60_000)
+  more = _beginning('en.train.jsonl.gz', 100_000)[len(english) :]
   (folder / 'tr.txt').write_text('\n\n'.join(turkish[:-2]), encoding='utf-8')
+  (folder / 'more.txt').write_text('\n\n'.join(more), encoding='utf-8')
   (folder / 'tr_held_out.txt').write_text('\n\n'.join(turkish[-2:]), encoding='utf-8')
   # Articles are long; paragraphs make enough documents to draw from.
   paragraphs = [p for article in english for p in article.split('\n\n') if p]
@@ -127,6 +134,11 @@ def make(folder: pathlib.Path) -> Project:
   recipe = _RECIPE.format(run=str(folder / 'run'), cache=str(folder / 'cache'))
   (folder / 'tiny.gin').write_text(recipe, encoding='utf-8')
   return Project(folder)
+
+
+def open_stage(run: Run) -> stage_data.StageData:
+  """The data of a run's first stage, its caches built if they are not there."""
+  return stage_data.open_stages(run).stages[0]
 
 
 def _beginning(name: str, size: int) -> list[str]:

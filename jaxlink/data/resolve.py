@@ -1,7 +1,7 @@
 """From names to caches, without TensorFlow in the process that trains.
 
-A *request* is plain JSON: task modules, stages with mixtures, rates and LINK policies, the held-out
-split, the cache's layout. A *resolution* answers it: for each stage its sources with exact rates and
+A *request* is plain JSON: task modules, stages with mixtures and LINK policies, the held-out split, the
+cache's layout. A *resolution* answers it: for each stage its sources with the mixture's exact rates and
 cache folders, the tasks to evaluate on, the tokenizer. SeqIO is needed to answer, so `resolve` asks a
 short-lived child process (`python -m jaxlink.cache --request`), which also builds what is missing.
 
@@ -25,11 +25,9 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
-
 from jaxlink.data import fingerprint
 
-FORMAT = 3  # of a kept answer
+FORMAT = 4  # of a kept answer
 # Modules of libraries that every answer depends on.
 LIBRARIES = ('seqio', 'tensorflow', 'tensorflow_text', 'sentencepiece', 'tokenizers', 'regex')
 
@@ -45,7 +43,7 @@ class Source:
   Attributes:
     task: its name.
     language: of its text.
-    rate: exact share of the tokens.
+    rate: of the mixture, exactly; '' where it was not asked for.
     folder: of its cache.
     link: folder of its link table; '' without LINK, or where the cache itself is of rewritten text.
     counts: words of the whole source and what LINK can replace, if the policy needs them.
@@ -58,6 +56,20 @@ class Source:
   link: str = ''
   counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
+  def to_json(self, cache_dir: str) -> dict[str, Any]:
+    """Plain JSON, with paths relative to the cache folder."""
+    paths = {k: os.path.relpath(v, cache_dir) for k in _PATHS if (v := getattr(self, k))}
+    return {**dataclasses.asdict(self), **paths}
+
+  @classmethod
+  def from_json(cls, entry: dict[str, Any], cache_dir: str) -> 'Source':
+    """The reverse of `to_json`."""
+    paths = {k: os.path.join(cache_dir, entry[k]) for k in _PATHS if entry.get(k)}
+    return cls(**{**entry, **paths})
+
+
+_PATHS = ('folder', 'link')
+
 
 @dataclasses.dataclass(frozen=True)
 class Resolution:
@@ -69,13 +81,16 @@ class Resolution:
 
 
 def make_request(run: Any) -> dict[str, Any]:
-  """Returns the part of a `jaxlink.stage.Run` that its data depends on, as plain JSON."""
+  """Returns the part of a `jaxlink.stage.Run` that its data depends on, as plain JSON.
+
+  Rates that a recipe gives are not in it: the same caches serve all of them.
+  """
   return {
     'modules': list(run.modules),
     'stages': [
       {
         'mixture': stage.mixture,
-        'rates': dict(stage.rates),
+        'rates_needed': not stage.rates and stage.mixing.uses_rates,
         'link_route': stage.link_route,
         'link': {task: _ask_link(policy, stage.link_route) for task, policy in stage.link.items()},
       }
@@ -143,45 +158,18 @@ def resolve(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> R
   return read(path, cache_dir)
 
 
-def resolve_on_hosts(run: Any) -> Resolution:
-  """Answers a run's request: the first process resolves it, and the others read what it kept.
-
-  Raises:
-    DataError: it could not be answered; on every host.
-  """
-  import jax
-  from jax.experimental import multihost_utils
-
-  request, cache_dir = make_request(run), run.data.cache_dir
-  if jax.process_count() == 1:
-    return resolve(request, cache_dir, processes=run.data.build_processes)
-  error = None
-  if jax.process_index() == 0:
-    try:
-      resolve(request, cache_dir, processes=run.data.build_processes)
-    except Exception as caught:  # told to the others first, who would wait for ever
-      error = caught
-  if multihost_utils.broadcast_one_to_all(np.int32(error is not None)):
-    raise error or DataError('process 0 could not prepare the data; its output says why.')
-  path = kept_path(request, cache_dir)
-  if not os.path.exists(path):
-    raise DataError(f'{path} is not visible here: all hosts need the same DataConfig.cache_dir.')
-  return read(path, cache_dir)
-
-
 def read(path: str, cache_dir: str) -> Resolution:
   """Reads a kept answer; its folders are relative to the cache folder."""
   with open(path, encoding='utf-8') as file:
     answer = json.load(file)['answer']
 
-  def source(entry: dict[str, Any]) -> Source:
-    paths = {k: os.path.join(cache_dir, entry[k]) for k in ('folder', 'link') if entry.get(k)}
-    return Source(**{**entry, **paths})
+  def sources(entries: list[dict[str, Any]]) -> tuple[Source, ...]:
+    return tuple(Source.from_json(entry, cache_dir) for entry in entries)
 
   tokenizer = answer['tokenizer']
   return Resolution(
-    tuple(tuple(map(source, stage)) for stage in answer['stages']),
-    tuple(map(source, answer['evaluations'])),
+    tuple(map(sources, answer['stages'])),
+    sources(answer['evaluations']),
     {**tokenizer, 'path': os.path.join(cache_dir, tokenizer['path'])},
   )
 

@@ -20,11 +20,10 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import metrics
 from jaxlink import step as step_lib
 from jaxlink.data.blocks import Blocks
-from jaxlink.data.resolve import Resolution
-from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.evaluation import held_out, sample
 from jaxlink.model import decoder
-from jaxlink.stage import Run, Stage
+from jaxlink.stage import Run
+from jaxlink.stage_data import RunData
 
 
 class Evaluator:
@@ -32,12 +31,10 @@ class Evaluator:
 
   Args:
     run: the recipe.
-    stage: whose budget spaces the evaluations.
     model: resolved.
     mesh: of the run.
     params: abstract, with shardings.
-    data: names the held-out caches.
-    tokenizer: for generated lines.
+    data: with the held-out caches and the tokenizer.
     start: finished updates; what was recorded after them is removed.
     writer: whether this process keeps the records.
 
@@ -46,14 +43,14 @@ class Evaluator:
   """
 
   def __init__(
-    self, run: Run, stage: Stage, *, model: decoder.DecoderConfig, mesh: jax.sharding.Mesh,
-    params: Any, data: Resolution, tokenizer: Tokenizer, start: int, writer: bool,
+    self, run: Run, *, model: decoder.DecoderConfig, mesh: jax.sharding.Mesh, params: Any,
+    data: RunData, start: int, writer: bool,
   ):  # fmt: skip
-    self._settings, self._stage, self._seed = run.evaluation, stage, run.seed_init
-    self._tokenizer, self._bos = tokenizer, held_out.opening(data.tokenizer)
+    self._settings, self._run_config, self._seed = run.evaluation, run, run.seed_init
+    self._tokenizer, self._bos = data.tokenizer, held_out.opening(data.special)
     self._path = pathlib.Path(run.directory) / 'evaluations.jsonl'
     self._writer = writer
-    length = stage.sequence_length
+    length = run.evaluation_length
     # A batch that the mesh can split, whatever was asked.
     ways = mesh_lib.batch_ways(mesh)
     batch = -(-self._settings.batch // ways) * ways
@@ -74,7 +71,7 @@ class Evaluator:
         return decoder_.logits(decoder_(tokens_BT, segments_BT, positions_BT))
 
       sampler = sample.make_sampler(
-        logits, eos=data.tokenizer['eos'], temperature=self._settings.temperature
+        logits, eos=data.special['eos'], temperature=self._settings.temperature
       )
       rows = self._prompt_rows(model.max_length)
       whole = mesh_lib.replicated(mesh)
@@ -85,11 +82,11 @@ class Evaluator:
       metrics.cut_back(self._path, start)
 
   def due(self, step: int) -> bool:
-    """Whether the state after `step` updates is evaluated: at the start, at the end, and between."""
-    if step in (0, self._stage.steps):
+    """Whether the state after `step` updates is evaluated: at the start, after each stage, and between."""
+    run, every = self._run_config, self._settings.every_tokens
+    if step in {run.first_step(k) for k in range(len(run.stages) + 1)}:
       return True
-    every, tokens = self._settings.every_tokens, self._stage.tokens_per_step
-    return every > 0 and step * tokens // every > (step - 1) * tokens // every
+    return every > 0 and run.tokens_at(step) // every > run.tokens_at(step - 1) // every
 
   def __call__(
     self, step: int, params: Any, log: metrics.Metrics, stopped: Callable[[], bool]
@@ -111,7 +108,8 @@ class Evaluator:
     if self._writer:
       with open(self._path, 'a', encoding='utf-8') as file:
         values, odd = metrics.split_nonfinite(scores)
-        record = {'step': step, 'bits_per_byte': values, 'lines': lines}
+        record = {'step': step, 'trained_tokens': self._run_config.tokens_at(step)}
+        record |= {'bits_per_byte': values, 'lines': lines}
         record |= {'nonfinite': odd} if odd else {}
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n')
     return scores

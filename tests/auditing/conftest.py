@@ -29,7 +29,7 @@ class Prepared(NamedTuple):
 @pytest.fixture(scope='session')
 def prepared(project) -> Prepared:
   policy = LinkPolicy(lexicon='tiny_tr', language='tr')
-  stage = {'rates': {}, 'link_route': 'load'}
+  stage = {'rates_needed': False, 'link_route': 'load'}
   request = {
     'modules': ['tiny_tasks'], 'seed_link': 0, 'evaluation_split': 'validation', 'shards': 2,
     'block': 4096,

@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxlink.data.loader import Batches, Loader, digest
 from jaxlink.data.mixture import Mixture
 from jaxlink.data.windows import Windows
+from tests import tiny_project
 from tests.data.memory_blocks import corpus
 
 START, STOP = 57, 60
@@ -37,10 +38,10 @@ def batches() -> Batches:
 
 def batches_of(recipe: str) -> Batches:
   """The batches of a recipe whose caches are there, LINK included."""
-  from jaxlink import config, setup
+  from jaxlink import config
   from jaxlink.stage import Run
 
-  return setup.open_data(config.parse(Run, [recipe])).batches
+  return tiny_project.open_stage(config.parse(Run, [recipe])).batches
 
 
 def main(

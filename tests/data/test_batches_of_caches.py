@@ -10,19 +10,20 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import config, setup
+from jaxlink import config
 from jaxlink import mesh as mesh_lib
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches, Loader, digest
 from jaxlink.data.windows import Windows
 from jaxlink.stage import Run
+from tests import tiny_project
 
 STEPS, BATCH = 200, 8
 
 
 @pytest.fixture(scope='module')
 def batches(trained) -> Batches:
-  return setup.open_data(config.parse(Run, [trained[0].recipe])).batches
+  return tiny_project.open_stage(config.parse(Run, [trained[0].recipe])).batches
 
 
 @pytest.fixture(scope='module')
@@ -82,7 +83,7 @@ def test_counts_are_those_of_the_rows_that_have_link_and_zero_in_others(batches)
 
 def test_text_that_was_rewritten_before_it_was_cached_is_read_as_it_is(trained, batches):
   bindings = ["Stage.link_route = 'cache'", 'Run.seed_link = 5']
-  data = setup.open_data(config.parse(Run, [trained[0].recipe], bindings))
+  data = tiny_project.open_stage(config.parse(Run, [trained[0].recipe], bindings))
   dose = data.blocks[0].manifest['dose']
   assert dose['seed'] == 5
   assert 0 < dose['replaced'] < dose['words']

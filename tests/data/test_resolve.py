@@ -48,7 +48,7 @@ def request_(tmp_path, tiny_tokenizers, monkeypatch):
   (tmp_path / 'tr.txt').write_text(sample_text('tr')[:2000])
   shutil.copy(tiny_tokenizers['byte_level'], 't.json')
   shutil.copy(SAMPLE / 'en-tr.tsv', 'en-tr.tsv')
-  stage = {'mixture': 'res_en_res_tr', 'rates': {}, 'link': {}, 'link_route': 'load'}
+  stage = {'mixture': 'res_en_res_tr', 'rates_needed': True, 'link': {}, 'link_route': 'load'}
   return {
     'modules': ['res_tasks'], 'stages': [stage], 'seed_link': 0,
     'evaluation_split': 'validation', 'shards': 2, 'block': 128,
@@ -120,13 +120,13 @@ def linked_(request_, route='load', **policy):
   return {**request_, 'stages': [stage]}
 
 
-def test_rates_of_the_stage_stand_in_for_the_mixtures_and_link_may_be_part_of_the_cache(request_):
+def test_rates_are_the_mixtures_where_they_are_needed_and_link_may_be_part_of_the_cache(request_):
   plain = resolve.resolve(request_, 'cache', processes=1)
   asked = linked_(request_, 'cache', doc_fraction=1.0)
-  asked['stages'][0]['rates'] = {'res_en': 0.3, 'res_tr': 0.7}
+  asked['stages'][0]['rates_needed'] = False
   linked = resolve.resolve(asked, 'cache', processes=1)
-  rates = {s.task: s.rate for s in linked.stages[0]}
-  assert rates == {'res_en': '3/10', 'res_tr': '7/10'}
+  rates = [{s.task: s.rate for s in r.stages[0]} for r in (plain, linked)]
+  assert rates == [{'res_en': '1/2', 'res_tr': '1/2'}, {'res_en': '', 'res_tr': ''}]
   folders = [{s.task: s.folder for s in r.stages[0]} for r in (plain, linked)]
   assert folders[0]['res_tr'] == folders[1]['res_tr']
   assert folders[0]['res_en'] != folders[1]['res_en']
@@ -417,6 +417,6 @@ def test_a_request_is_the_part_of_a_run_that_data_depends_on(route, ratio_of, se
     'modules': ['res_tasks'], 'seed_link': seed, 'evaluation_split': 'test', 'shards': 5,
     'block': 77,
     'stages': [
-      {'mixture': 'm', 'rates': {'a': '1/3'}, 'link_route': route, 'link': {'a': link}}
+      {'mixture': 'm', 'rates_needed': False, 'link_route': route, 'link': {'a': link}}
     ],
   }  # fmt: skip

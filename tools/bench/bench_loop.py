@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from jaxlink import accounts, config, metrics, setup, train
+from jaxlink import accounts, config, metrics, report_data, setup, stage_data, train
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.data.loader import Loader
@@ -32,12 +32,13 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=3)
   args = parser.parse_args()
   run = config.parse(Run, [args.gin_file], args.gin_bindings)
-  (stage,) = run.stages
+  stage = run.stages[0]
 
-  data = setup.open_data(run)
-  batches = data.batches
-  plan = setup.make_plan(run, data)
-  step = plan.compile_step(run, len(data.blocks))
+  data = stage_data.open_stages(run)
+  part = data.stages[0]
+  batches = part.batches
+  plan = setup.make_plans(run, data)[0]
+  step = plan.compile_step(run, len(part.sources))
   sharding = mesh_lib.batch_sharding(plan.mesh)
 
   def bare() -> float:
@@ -56,14 +57,14 @@ def main() -> None:
     state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
     with tempfile.TemporaryDirectory() as folder:
       log = metrics.Metrics(folder)
-      logger = metrics.Logger(
-        log, steps=0, tokens_per_step=stage.tokens_per_step,
-        flatten=accounts.Accounts(batches.mixture.names, batches.count_names).take,
-      )  # fmt: skip
+      logger = metrics.Logger(log, steps=0, tokens_at=run.tokens_at)
+      logger.begin_stage(flatten=accounts.Accounts(batches.mixture.names, batches.count_names).take)
       with Stop() as stop, Loader(batches, sharding, start=0, stop=args.steps + 1) as loader:
         for index in range(args.steps + 1):
           state, values = step(state, loader[index])
-          logger.log(index + 1, values, train.host_metrics(index + 1, batches, loader))
+          known = train.host_metrics(run, 0, index + 1, part, loader)
+          note = report_data.describe_repetitions(part, index + 1)
+          logger.log(index + 1, values, known, note)
           stop.requested()
           if index == 0:
             jax.block_until_ready(state)

@@ -1,0 +1,396 @@
+"""What each stage of a run reads: resolved once, frozen in the run's directory, opened.
+
+`open_stages` takes a run and gives its batches by stage, with the position at which each begins. Caches
+that are missing are built; sizes of sources, shares and positions follow from them. `freeze` keeps all of
+that in `stages.json`: a run goes on with the caches, shares and positions that it began with, whatever has
+become of the text, and a stage that is added later begins where the last one ends.
+
+Easy to get wrong: what may change. A stage that has begun is frozen; one that has not may be changed,
+added or left out, and is then resolved anew. Shares that follow from sizes are worked out for a stage
+when all before it are known: a source read in one counts as read in the next.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from jaxlink import config, hosts
+from jaxlink.checkpoint import CheckpointConfig, Keeper
+from jaxlink.data import mixing, resolve
+from jaxlink.data.blocks import Blocks
+from jaxlink.data.linked import LinkedWindows
+from jaxlink.data.loader import Batches
+from jaxlink.data.tokenizer import Tokenizer
+from jaxlink.data.windows import Windows
+from jaxlink.link.table import LinkTable
+from jaxlink.position import Position
+from jaxlink.stage import Run, Stage
+
+FILE = 'stages.json'
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class StageData:
+  """The data of one stage.
+
+  Attributes:
+    stage: whose data it is.
+    sources: with their caches, in the mixture's order.
+    shares: of the mixture, as frozen.
+    batches: all global batches, by the step of the stage.
+    begins: the position before its first batch.
+    request: by which its sources were resolved.
+  """
+
+  stage: Stage
+  sources: tuple[resolve.Source, ...]
+  shares: mixing.ResolvedMixing
+  batches: Batches
+  begins: Position
+  request: Mapping[str, Any]
+
+  @property
+  def blocks(self) -> list[Blocks]:
+    """The caches, in the mixture's order."""
+    return [window.blocks for window in self.batches.windows]
+
+  def position(self, steps: int) -> Position:
+    """Where the run is after so many steps of the stage."""
+    return self.begins.after(self.batches, steps)
+
+  @property
+  def ends(self) -> Position:
+    """Where the run is after the stage."""
+    return self.position(self.stage.steps)
+
+  def account(self, steps: int) -> dict[str, dict[str, float]]:
+    """What each source has given after so many steps of the stage.
+
+    Returns:
+      Source → 'sequences', 'tokens' (both trained on) and 'repetitions' (of its unique tokens) of this
+      stage, and the same names with 'all_' before them: in all, earlier stages and runs included.
+    """
+    now, found = self.position(steps), {}
+    for window, count in zip(
+      self.batches.windows, self.batches.counts(steps).tolist(), strict=True
+    ):
+      name = window.blocks.name
+      reading = now.readings[name]
+      found[name] = {
+        'sequences': count,
+        'tokens': count * self.batches.length,
+        'repetitions': float(window.repetitions(count)),
+        'all_sequences': reading.sequences,
+        'all_tokens': reading.tokens,
+        'all_repetitions': float(now.repetitions(name, window.blocks.tokens)),
+      }
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+  """The data of all stages of a run.
+
+  Attributes:
+    stages: one for each.
+    evaluations: caches of the held-out text.
+    tokenizer: of all sources.
+    special: path, sha256, size, bos and eos of the tokenizer, as its cache has them.
+  """
+
+  stages: tuple[StageData, ...]
+  evaluations: tuple[resolve.Source, ...]
+  tokenizer: Tokenizer
+  special: Mapping[str, Any]
+
+
+def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
+  """Prepares what is missing of a run's caches, and opens all stages.
+
+  Args:
+    run: the recipe.
+    kept: from `read`; its stages are taken as far as they are the recipe's.
+
+  Raises:
+    DataError: caches could not be made.
+    ValueError: the sources do not make a stage's batches, or a frozen cache is gone and its text changed.
+  """
+  entries = _still_valid(run, kept)
+  cache_dir, split = run.data.cache_dir, run.evaluation.split
+  special: Mapping[str, Any] = {}
+  evaluations: tuple[resolve.Source, ...] = ()
+  whole = True
+  if entries:
+    special = {**kept['tokenizer'], 'path': os.path.join(cache_dir, kept['tokenizer']['path'])}
+    evaluations = tuple(resolve.Source.from_json(e, cache_dir) for e in kept['evaluations'])
+    whole = kept['evaluation_split'] != split or _missing(entries, evaluations, cache_dir) != []
+  first = 0 if whole else len(entries)  # stages before it need not be resolved
+  added: tuple[tuple[resolve.Source, ...], ...] = ()
+  request: Mapping[str, Any] = {}
+  if first < len(run.stages):
+    request = resolve.make_request(dataclasses.replace(run, stages=run.stages[first:]))
+    resolution = resolve.resolve(request, cache_dir, processes=run.data.build_processes)
+    if special and resolution.tokenizer['sha256'] != special['sha256']:
+      raise ValueError(
+        'the tokenizer has changed since the run began: its parameters are of no use with another.'
+      )
+    special = special or resolution.tokenizer
+    known = {} if whole else {source.task: source for source in evaluations}
+    evaluations = tuple(({s.task: s for s in resolution.evaluations} | known).values())
+    added = resolution.stages[len(entries) - first :]
+  if gone := _missing(entries, (), cache_dir):
+    raise ValueError(
+      f'{", ".join(gone)} is gone, and its text has changed since the run began. A run goes on with the '
+      'data that it began with: bring the folder back, or give Run.directory another name.'
+    )
+  tokenizer = Tokenizer(special['path'])
+  opener = _Opener(run, tokenizer)
+  for stage, entry in zip(run.stages, entries, strict=False):
+    opener.add_kept(stage, entry)
+  for stage, sources in zip(run.stages[len(entries) :], added, strict=True):
+    opener.add(stage, sources, request)
+  return RunData(tuple(opener.stages), evaluations, tokenizer, special)
+
+
+def open_on_hosts(run: Run, directory: pathlib.Path) -> RunData:
+  """Opens a run's stages on every host; the first resolves and freezes them.
+
+  Raises:
+    What `open_stages` raises; on the other hosts ValueError where it was raised on the first.
+  """
+  opened: list[RunData] = []
+
+  def prepare() -> bool:
+    kept = read(directory)
+    if kept and (reason := changed_text(kept, run.data.cache_dir)):
+      print(f'data: the run goes on with the caches that it began with ({reason})', flush=True)
+    opened.append(open_stages(run, kept))
+    freeze(run, directory, opened[0])
+    return True
+
+  hosts.first_decides(prepare)
+  return opened[0] if opened else open_stages(run, read(directory))
+
+
+def read(directory: pathlib.Path) -> dict[str, Any] | None:
+  """Reads what is frozen in a run's directory, or None where nothing is.
+
+  Raises:
+    ValueError: it is of another version of jaxlink.
+  """
+  path = directory / FILE
+  if not path.exists():
+    return None
+  kept = json.loads(path.read_text(encoding='utf-8'))
+  if kept['format'] != _FORMAT:
+    raise ValueError(
+      f'{path} was written by another version of jaxlink: give Run.directory another name.'
+    )
+  return kept
+
+
+def freeze(run: Run, directory: pathlib.Path, data: RunData) -> None:
+  """Keeps what the stages read, in one rename."""
+  cache_dir = run.data.cache_dir
+  kept = {
+    'format': _FORMAT,
+    'tokenizer': {**data.special, 'path': os.path.relpath(data.special['path'], cache_dir)},
+    'evaluation_split': run.evaluation.split,
+    'evaluations': [source.to_json(cache_dir) for source in data.evaluations],
+    'stages': [
+      {
+        'config': config.resolved(d.stage),
+        'sources': [source.to_json(cache_dir) for source in d.sources],
+        'tokens': {blocks.name: blocks.tokens for blocks in d.blocks},
+        'shares': d.shares.to_json(),
+        'begins': d.begins.to_json(),
+        'account': d.account(d.stage.steps),
+        'batches': d.batches.fingerprint,
+        'request': d.request,
+      }
+      for d in data.stages
+    ],
+  }
+  directory.mkdir(parents=True, exist_ok=True)
+  path = directory / FILE
+  partial = path.with_suffix('.partial')
+  partial.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding='utf-8')
+  partial.replace(path)
+
+
+def changed_text(kept: Mapping[str, Any], cache_dir: str) -> str | None:
+  """Why the text is not that of the frozen caches any more, as far as it can be told; else None."""
+  for entry in kept['stages']:
+    path = resolve.kept_path(entry['request'], cache_dir)
+    if os.path.exists(path) and (reason := resolve.stale(entry['request'], cache_dir)):
+      return reason
+  return None
+
+
+def _still_valid(run: Run, kept: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+  """The frozen stages that are those of the recipe, up to the first that is not."""
+  entries = []
+  for stage, entry in zip(run.stages, kept['stages'] if kept else [], strict=False):
+    if config.differences(entry['config'], config.resolved(stage)):
+      break
+    entries.append(entry)
+  return entries
+
+
+def _missing(
+  entries: Sequence[Mapping[str, Any]], evaluations: Sequence[resolve.Source], cache_dir: str
+) -> list[str]:
+  """Folders of frozen caches and link tables that are not there."""
+  sources = [resolve.Source.from_json(s, cache_dir) for e in entries for s in e['sources']]
+  folders = [folder for s in (*sources, *evaluations) for folder in (s.folder, s.link) if folder]
+  return [folder for folder in dict.fromkeys(folders) if not os.path.isdir(folder)]
+
+
+class _Opener:
+  """Opens stage after stage; each cache once."""
+
+  def __init__(self, run: Run, tokenizer: Tokenizer):
+    self._run, self._tokenizer = run, tokenizer
+    self._blocks: dict[str, Blocks] = {}
+    self.stages: list[StageData] = []
+
+  def add(
+    self, stage: Stage, sources: Sequence[resolve.Source], request: Mapping[str, Any]
+  ) -> None:
+    """Works out a stage's shares and position from the sizes of its sources."""
+    windows = [self._window(stage, source) for source in sources]
+    begins = self._position(stage)
+    tasks = [source.task for source in sources]
+    for task in stage.rates:
+      if task not in tasks:
+        raise ValueError(
+          f'Stage.rates: {task!r} is not in mixture {stage.mixture!r}.{config.nearest(task, tasks)}'
+        )
+    shares = mixing.resolve(
+      stage.mixing,
+      given={s.task: stage.rates.get(s.task) if stage.rates else s.rate or None for s in sources},
+      available={
+        s.task: Fraction(w.blocks.tokens * w.length) / w.stride
+        for s, w in zip(sources, windows, strict=True)
+      },
+      budget=stage.steps * stage.tokens_per_step,
+      before={
+        s.task: begins.repetitions(w.blocks.name, w.blocks.tokens)
+        for s, w in zip(sources, windows, strict=True)
+      },
+    )
+    self._append(stage, sources, windows, shares, begins, request)
+
+  def add_kept(self, stage: Stage, entry: Mapping[str, Any]) -> None:
+    """Opens a stage as it was frozen."""
+    cache_dir = self._run.data.cache_dir
+    sources = [resolve.Source.from_json(source, cache_dir) for source in entry['sources']]
+    windows = [self._window(stage, source) for source in sources]
+    shares = mixing.ResolvedMixing.from_json(entry['shares'])
+    begins = Position.from_json(entry['begins'])
+    self._append(stage, sources, windows, shares, begins, entry['request'])
+    if self.stages[-1].batches.fingerprint != entry['batches']:
+      changed = [
+        window.blocks.name
+        for window in windows
+        if window.blocks.tokens != entry['tokens'][window.blocks.name]
+      ]
+      raise ValueError(
+        f'the batches of stage {stage.name!r} are not those that the run began with'
+        + (f': {", ".join(changed)} has another size' if changed else '')
+        + '. They depend on caches, link tables and the code that reads them; give Run.directory another '
+        'name.'
+      )
+
+  def _append(
+    self, stage: Stage, sources: Sequence[resolve.Source],
+    windows: Sequence[Windows | LinkedWindows], shares: mixing.ResolvedMixing, begins: Position,
+    request: Mapping[str, Any],
+  ) -> None:  # fmt: skip
+    by_task = {s.task: (s, w) for s, w in zip(sources, windows, strict=True)}
+    read = [by_task[task] for task in shares.names]  # what a cap leaves nothing is left out
+    mixture = shares.make(stage.sequence_length)
+    constant = len(shares.knots) == 1
+    batches = Batches(
+      mixture,
+      [window for _, window in read],
+      stage.batch,
+      firsts=[begins.first(window) for _, window in read],
+      phase=begins.phase if constant and begins.mixture == mixture.key else 0,
+    )
+    self.stages.append(
+      StageData(stage, tuple(s for s, _ in read), shares, batches, begins, request)
+    )
+
+  def _position(self, stage: Stage) -> Position:
+    """Where a stage begins."""
+    if not stage.start_from:
+      return self.stages[-1].ends if self.stages else Position()
+    for earlier in self.stages:
+      if earlier.stage.name == stage.start_from:
+        return earlier.ends
+    meta, position = read_origin(stage.start_from)
+    if meta['tokenizer'] != self._tokenizer.sha256:
+      raise ValueError(
+        f'Stage.start_from is {stage.start_from!r}, which was trained with another tokenizer: its parameters '
+        'are of no use here.'
+      )
+    return position
+
+  def _window(self, stage: Stage, source: resolve.Source) -> Windows | LinkedWindows:
+    run = self._run
+    if source.folder not in self._blocks:
+      self._blocks[source.folder] = Blocks(source.folder)
+    blocks = self._blocks[source.folder]
+    if not source.link:
+      return Windows(blocks, stage.sequence_length, run.seed_order)
+    return LinkedWindows(
+      blocks,
+      stage.sequence_length,
+      run.seed_order,
+      table=LinkTable.open(source.link),
+      policy=stage.link[source.task],
+      seed_link=run.seed_link,
+      stage_tokens=stage.tokens,
+      tokenizer=self._tokenizer,
+      source_counts=source.counts or None,
+    )
+
+
+def origin(start_from: str) -> tuple[pathlib.Path, int]:
+  """The run's directory and the step that `Stage.start_from` names.
+
+  Raises:
+    FileNotFoundError: there is no such run, or no checkpoint in it.
+    ValueError: the step is no number.
+  """
+  name, _, step = start_from.partition('@')
+  directory = pathlib.Path(name)
+  folder = directory / 'checkpoints'
+  if not folder.is_dir():
+    raise FileNotFoundError(
+      f'Stage.start_from is {start_from!r}: {directory} holds no checkpoints.'
+    )
+  if step and not step.isdigit():
+    raise ValueError(f'Stage.start_from is {start_from!r}: what follows @ is the number of a step.')
+  steps = sorted(int(f.name) for f in folder.glob('*') if f.name.isdigit())
+  if not steps or (step and int(step) not in steps):
+    raise FileNotFoundError(
+      f'Stage.start_from is {start_from!r}: '
+      + (f'checkpoints are of steps {", ".join(map(str, steps))}.' if steps else 'there is none.')
+    )
+  return directory, int(step) if step else steps[-1]
+
+
+def read_origin(start_from: str) -> tuple[dict[str, Any], Position]:
+  """What lies beside the state that a stage starts from, and its position in the data."""
+  directory, step = origin(start_from)
+  keeper = Keeper(str(directory / 'checkpoints'), CheckpointConfig(), writer=False)
+  meta = keeper.read_meta(step)
+  keeper.close()
+  return meta, Position.from_json(meta['position'])
