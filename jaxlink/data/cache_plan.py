@@ -17,9 +17,10 @@ import seqio
 import tensorflow as tf
 
 from jaxlink.data import blocks as blocks_lib
+from jaxlink.data import cleaning, existing, linking, register
 from jaxlink.data import fingerprint as fingerprint_lib
-from jaxlink.data import linking, register
 from jaxlink.data import preprocessors as prep
+from jaxlink.data import vocabulary as vocabulary_lib
 from jaxlink.link.policy import LinkPolicy
 
 _SEED = 0  # of random SeqIO preprocessors
@@ -57,6 +58,7 @@ class Plan:
   Attributes:
     task: name of the SeqIO task.
     modules: imported by a worker, so that the task is registered there.
+    tokenizer: file of the task's vocabulary.
     ingredients: all that the fingerprint is a hash of.
   """
 
@@ -65,6 +67,7 @@ class Plan:
   link: Link | None
   settings: CacheSettings
   modules: tuple[str, ...]
+  tokenizer: str
   fingerprint: str
   ingredients: dict[str, Any]
   folder: str
@@ -85,10 +88,14 @@ class Plan:
     return self.folder + '.building'
 
   def get_task(self) -> seqio.Task:
-    """Returns the task, importing the modules that register it."""
+    """Returns the task as a cache reads it, importing the modules that register it."""
     for module in self.modules:
       importlib.import_module(module)
-    return seqio.TaskRegistry.get(self.task)
+    return existing.prepare(seqio.TaskRegistry.get(self.task), self.tokenizer)
+
+  def get_vocabulary(self) -> vocabulary_lib.ChunkedVocabulary:
+    """Returns the ids of 'targets' as the trainer reads them."""
+    return vocabulary_lib.ChunkedVocabulary(self.tokenizer)
 
 
 def make_plan(
@@ -113,45 +120,51 @@ def make_plan(
     settings: of the layout.
 
   Raises:
-    ValueError: the split does not exist, or the task does not tokenise by `tokenize_marked`.
+    ValueError: the split does not exist, the task has no token ids of a known vocabulary, or LINK is
+      asked of a task without word marks.
   """
   found = seqio.TaskRegistry.get(task)
   if split not in found.source.splits:
     raise ValueError(
       f'Task {task!r} has no split {split!r}. Splits: {", ".join(map(str, found.source.splits))}.'
     )
-  if 'targets' not in found.output_features:
-    raise ValueError(
-      f"Task {task!r} has no feature 'targets'. Features: {', '.join(found.output_features)}."
-    )
-  tokenization_step(found)
+  existing.check(found)
+  if link and not existing.is_marked(found):
+    raise ValueError(linking.no_marks(task))
+  vocabulary = found.output_features['targets'].vocabulary
+  try:
+    tokenizer = vocabulary_lib.tokenizer_file(vocabulary, os.path.join(cache_dir, 'tokenizers'))
+  except ValueError as error:
+    raise ValueError(f'Task {task!r}: {error}') from None
+  found = existing.prepare(found, tokenizer)
   ingredients = {
     'format': blocks_lib.FORMAT,
     'settings': dataclasses.asdict(settings),
     'split': split,
     'seed': _SEED,
     'source': _describe_source(found.source, split, inputs),
-    'vocabulary': _describe_vocabulary(found.output_features['targets'].vocabulary, inputs),
+    'vocabulary': _describe_vocabulary(vocabulary, tokenizer, inputs),
     'preprocessors': [fingerprint_lib.describe(p, inputs) for p in found.preprocessors],
     'link': _describe_link(link, task, inputs) if link else None,
+    'compared': {name: _describe_text(name, inputs) for name in cleaning.compared_with(found)},
     'encode': fingerprint_lib.describe(encode, inputs),
   }
   digest = fingerprint_lib.digest(ingredients)
   linked = '-link' if link else ''
   folder = os.path.join(cache_dir, task, f'{split}{linked}-{digest[:16]}')
-  return Plan(task, split, link, settings, tuple(modules), digest, ingredients, folder)
+  return Plan(task, split, link, settings, tuple(modules), tokenizer, digest, ingredients, folder)
 
 
 def tokenization_step(task: seqio.Task) -> int:
-  """Returns the index of the step that tokenises."""
-  for at, step in enumerate(task.preprocessors):
-    if getattr(step, 'func', step) is prep.tokenize_marked:
-      return at
-  raise ValueError(
-    f'Task {task.name!r} has no step `tokenize_marked`, which a cache needs for its word marks and '
-    'LINK goes before. Tasks made by `register_corpus` have it; one of your own can take it in '
-    "place of `seqio.preprocessors.tokenize`, with a `ChunkedVocabulary` as vocabulary of 'targets'."
-  )
+  """Returns the index of the step that tokenises and marks words; LINK goes before it.
+
+  Raises:
+    ValueError: there is none.
+  """
+  at = existing.marking_step(task)
+  if at is None:
+    raise ValueError(linking.no_marks(task.name))
+  return at
 
 
 def text_key(task: seqio.Task) -> str:
@@ -164,10 +177,7 @@ def examples_of(
   task: seqio.Task, plan: Plan, parts: int, part: int
 ) -> Iterator[dict[str, np.ndarray]]:
   info = seqio.ShardInfo(index=part, num_shards=parts) if parts > 1 else None
-  dataset = task.get_dataset(
-    sequence_length=None, split=plan.split, shuffle=False, seed=_SEED, shard_info=info,
-    num_epochs=1,
-  )  # fmt: skip
+  dataset = _dataset(task, plan.split, info)
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = 1
@@ -179,13 +189,32 @@ def examples_of(
     raise ValueError(f'{plan.name}: {message}') from error
 
 
+def _dataset(task: seqio.Task, split: str, part: seqio.ShardInfo | None = None) -> tf.data.Dataset:
+  """Sets a task's steps up, on whole texts in the source's order."""
+  try:
+    return task.get_dataset(
+      sequence_length=None, split=split, shuffle=False, seed=_SEED, shard_info=part, num_epochs=1
+    )
+  except Exception as error:  # the steps are anyone's
+    names = ', '.join(existing.steps_with_length(task))
+    hint = ''
+    if names:
+      hint = (
+        f' A cache is made of whole texts, so sequence_length is None: {names} may need one. Texts are cut '
+        'into sequences when they are read; leave such a step out.'
+      )
+    raise ValueError(
+      f'{task.name}:{split}: its steps cannot be set up ({type(error).__name__}: {error}).{hint}'
+    ) from error
+
+
 def draws_by_place(task: seqio.Task, split: str) -> bool:
   """Tells whether a preprocessor draws by an example's place in the source (`num_seeds` of SeqIO).
 
   Raises:
     ValueError: one draws without a seed, so that its cache would differ each time.
   """
-  dataset = task.get_dataset(sequence_length=None, split=split, shuffle=False, seed=_SEED)
+  dataset = _dataset(task, split)
   graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph().numpy())
   nodes = [graph.node, *(function.node_def for function in graph.library.function)]
   drawing = {node.op for group in nodes for node in group if node.op.startswith(_RANDOM_OPS)}
@@ -198,14 +227,19 @@ def draws_by_place(task: seqio.Task, split: str) -> bool:
 
 
 def encode(example: dict[str, np.ndarray]) -> tuple[blocks_lib.Encoded | None, dict[str, int]]:
-  """Turns an example into a document for the blocks, and its counts."""
+  """Turns an example into a document for the blocks, and its counts; None if it is empty or removed."""
   tokens = example['targets']
+  if example.get('removed'):  # by a cleaning step, which emptied the text
+    fields = ('documents', 'tokens', 'bytes', 'empty', 'tokens_before', 'decoded')
+    return None, {**dict.fromkeys(fields, 0), **cleaning.count(example)}
   counts = {
     'documents': int(len(tokens) > 0),
     'tokens': len(tokens),
     'bytes': int(example['bytes']),
     'empty': int(len(tokens) == 0),
     'tokens_before': int(example['tokens_before']),
+    'decoded': int(len(tokens) > 0 and example.get('decoded', 0)),
+    **cleaning.count(example),
   }
   if not len(tokens):
     return None, counts
@@ -214,16 +248,17 @@ def encode(example: dict[str, np.ndarray]) -> tuple[blocks_lib.Encoded | None, d
   return blocks_lib.Encoded(key, tokens, example['words'], types), counts
 
 
-def describe_tokenizer(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
-  path = getattr(vocabulary, 'path', '')
+def describe_tokenizer(plan: Plan) -> dict[str, Any]:
+  """Returns a cache's tokenizer as its manifest has it."""
+  tokenizer = plan.get_vocabulary().tokenizer
   return {
-    'path': os.path.abspath(path) if path else '',
-    'sha256': vocabulary.tokenizer.sha256 if path else '',
-    'size': vocabulary.vocab_size,
-    'bos': vocabulary.bos_id,
-    'eos': vocabulary.eos_id,
-    'native': vocabulary.tokenizer.native if path else True,
-    'lossless': vocabulary.tokenizer.lossless if path else True,
+    'path': os.path.abspath(tokenizer.path),
+    'sha256': tokenizer.sha256,
+    'size': tokenizer.size,
+    'bos': tokenizer.bos_id,
+    'eos': tokenizer.eos_id,
+    'native': tokenizer.native,
+    'lossless': tokenizer.lossless,
   }
 
 
@@ -247,15 +282,25 @@ def _describe_source(source: seqio.DataSource, split: str, inputs: fingerprint_l
   return [type(source).__qualname__, files, fingerprint_lib.describe(source, inputs)]
 
 
+def _describe_text(name: str, inputs: fingerprint_lib.Inputs) -> Any:
+  """Describes a 'task:split' whose text decides which documents of another stay."""
+  task, split = cleaning.find(name)
+  steps = [fingerprint_lib.describe(step, inputs) for step in cleaning.cleaning_steps(task)]
+  return [_describe_source(task.source, split, inputs), steps]
+
+
 def is_file(name: str) -> bool:
   """Tells files from what else SeqIO calls a shard, such as the name of a split."""
   return fingerprint_lib.is_remote(name) or os.path.isfile(name)
 
 
-def _describe_vocabulary(vocabulary: seqio.Vocabulary, inputs: fingerprint_lib.Inputs) -> Any:
-  if isinstance(vocabulary, register.ChunkedVocabulary):
-    return [inputs.sha256(vocabulary.path), fingerprint_lib.describe(type(vocabulary), inputs)]
-  return fingerprint_lib.describe(vocabulary, inputs)
+def _describe_vocabulary(
+  vocabulary: seqio.Vocabulary, tokenizer: str, inputs: fingerprint_lib.Inputs
+) -> Any:
+  # Of SeqIO's own, the file that it was given too, to notice a change; of ours it is the same file.
+  ours = isinstance(vocabulary, vocabulary_lib.ChunkedVocabulary)
+  described = fingerprint_lib.describe(type(vocabulary) if ours else vocabulary, inputs)
+  return [inputs.sha256(tokenizer), described]
 
 
 def _describe_link(link: Link, source: str, inputs: fingerprint_lib.Inputs) -> Any:

@@ -70,6 +70,14 @@ def resolve_policy(policy: LinkPolicy) -> LinkPolicy:
   return dataclasses.replace(policy, lexicon=found, language='', stop_words=stop_words)
 
 
+def no_marks(task: str) -> str:
+  """Says what a task without word marks needs for LINK."""
+  return (
+    f'Task {task!r} has no word marks, which LINK needs: it tokenises by itself. One line in a module of '
+    f"Run.modules, after the task's own, adds them: jaxlink.data.existing.mark_words({task!r}, language='en')"
+  )
+
+
 def check_stop_words(policy: LinkPolicy, source: str) -> None:
   """Raises ValueError if a regime asks a list that comes with jaxlink for text in another language."""
   shipped = next((n for n, path in shipped_stop_words().items() if path == policy.stop_words), None)
@@ -164,8 +172,11 @@ def make_table(
     inputs: gathers the files that the table depends on.
 
   Raises:
-    ValueError: the tokenizer leaves more words unspliceable than can be overlooked.
+    ValueError: the cache has no word marks, or the tokenizer leaves more words unspliceable than can be
+      overlooked.
   """
+  if not blocks.manifest.get('marked', True):
+    raise ValueError(no_marks(blocks.name))
   share = blocks.manifest['unspliceable_words'] / max(1, blocks.manifest['words'])
   if share > UNSPLICEABLE_LIMIT:
     raise ValueError(

@@ -6,6 +6,8 @@ encoded on its own, and encodings are remembered. So a word has the same tokens 
 and replacing a word's tokens equals replacing the word and tokenising. They are SentencePiece BPE
 with byte fallback (`.model`) or byte-level BPE (`.json`), trained by tools/train_tokenizer.py.
 
+A byte vocabulary (a `.json` of `tokenizer_files.Bytes`) is native too: it has no model to train.
+
 *Foreign* ones (any SentencePiece model; any `tokenizer.json` with BPE or unigram) encode a text in
 whole, as they were trained to. A word whose tokens depend on what stands beside it is marked
 UNSPLICEABLE, to be left alone (`jaxlink.data.foreign`).
@@ -55,6 +57,7 @@ class Tokenizer:
     eos_id: ends a text.
     bos_id: begins a text; None where the vocabulary has no such token.
     pad_id: fills a row; the end of a text where the vocabulary has no token for it.
+    pads: whether the vocabulary has a token for padding alone.
     unk_id: stands for what the vocabulary can't spell; None where it spells everything.
   """
 
@@ -67,7 +70,7 @@ class Tokenizer:
       raise FileNotFoundError(
         f'No tokenizer {self.path!r}. tools/train_tokenizer.py trains one.'
       ) from None
-    kinds = {'.model': tokenizer_files.SentencePiece, '.json': tokenizer_files.HuggingFace}
+    kinds = {'.model': tokenizer_files.SentencePiece, '.json': tokenizer_files.open_json}
     suffix = os.path.splitext(self.path)[1]
     if suffix not in kinds:
       raise ValueError(f'{self.path}: a tokenizer is a .model (SentencePiece) or a .json file.')
@@ -81,6 +84,7 @@ class Tokenizer:
     roles = self._model.roles
     self.eos_id, self.bos_id, self.unk_id = roles.eos, roles.bos, roles.unk
     self.pad_id = roles.eos if roles.pad is None else roles.pad
+    self.pads = roles.pad is not None
     # chunk: its ids, and `length | flags << 32 | type << 40` in one integer; type 0 is no word.
     self._memo: dict[str, tuple[list[int], int]] = {}
     self._types: dict[str, int] = {}
@@ -161,7 +165,10 @@ class Tokenizer:
     return self.native or self._context.splices(piece)
 
   def decode(self, ids: Iterable[int]) -> str:
-    """Returns the text of ids; specials and padding are left out, bytes of no character become '�'."""
+    """Returns the text of ids; specials and padding are left out.
+
+    Bytes of no character become '�'; with a byte vocabulary they are left out.
+    """
     special, size = self._model.special, self.size
     return self._model.decode([i for i in map(int, ids) if 0 <= i < size and i not in special])
 

@@ -1,8 +1,9 @@
 """Tokenizer files as their libraries read them: one face for SentencePiece and `tokenizers`.
 
-Two kinds, told apart by the suffix: `.model` (SentencePiece, unigram or BPE) and `.json` (of the
+Told apart by the suffix: `.model` (SentencePiece, unigram or BPE) and `.json` (of the
 `tokenizers` library: BPE or unigram). Either may be one of ours, trained by
-tools/train_tokenizer.py (`native`), or foreign: Llama's, GPT-2's, T5's.
+tools/train_tokenizer.py (`native`), or foreign: Llama's, GPT-2's, T5's. A `.json` whose 'type' is
+'bytes' has no model: every byte is a token, as in ByT5.
 
 A foreign file may change a text (its normaliser) and may add a space at its start. Both are taken
 out of the way here, so that a text is encoded as it stands: `normalize` is asked for apart, and
@@ -31,6 +32,9 @@ _NAMES = {
   'bos': ['<s>', '<|begin_of_text|>', '<bos>', '<|bos|>', '<|startoftext|>', '[BOS]', '[CLS]'],
   'unk': ['<unk>', '[UNK]', '<|unk|>'],
 }
+
+
+BYTES = 'bytes'  # 'type' of a file of `Bytes`
 
 
 class UnsupportedError(ValueError):
@@ -149,6 +153,47 @@ class SentencePiece:
     return ' ' + text if self._prefix and text else text
 
 
+class Bytes:
+  """The bytes of UTF-8 as tokens, with the ids of SeqIO's ByteVocabulary: byte + 3.
+
+  The file is JSON: {"type": "bytes", "extra_ids": N}; the extra ids come last and stand for no text.
+  Each word's bytes are its tokens wherever it stands, so it is `native`.
+  """
+
+  native = True
+  roles = Roles(pad=0, eos=1, bos=None, unk=2)
+  _FIRST = 3
+
+  def __init__(self, path: str):
+    with open(path, encoding='utf-8') as file:
+      extra = json.load(file).get('extra_ids', 0)
+    if not isinstance(extra, int) or isinstance(extra, bool) or extra < 0:
+      raise UnsupportedError(f"{path}: 'extra_ids' is {extra!r}: it is 0 or more.")
+    self.size = self._FIRST + 256 + extra
+    self.special = frozenset([*range(self._FIRST), *range(self._FIRST + 256, self.size)])
+
+  @property
+  def texts(self) -> list[bytes]:
+    letters = [bytes([byte]) for byte in range(256)]
+    return [b''] * self._FIRST + letters + [b''] * (self.size - self._FIRST - 256)
+
+  def normalize(self, text: str) -> str:
+    return text
+
+  def encode(self, text: str, *, start: bool = False) -> list[int]:
+    return [byte + self._FIRST for byte in text.encode()]
+
+  def unknown(self, text: str, ids: np.ndarray, *, start: bool) -> list[str]:
+    return []  # every text has its bytes
+
+  def second_best(self, text: str) -> float | None:
+    return None
+
+  def decode(self, ids: list[int]) -> str:
+    """As SeqIO does: bytes of no character are left out."""
+    return bytes(id_ - self._FIRST for id_ in ids).decode(errors='ignore')
+
+
 class HuggingFace:
   """A `tokenizer.json` with a BPE or unigram model."""
 
@@ -248,6 +293,14 @@ class HuggingFace:
 
   def decode(self, ids: list[int]) -> str:
     return self._start.decode(ids, skip_special_tokens=True)
+
+
+def open_json(path: str) -> Bytes | HuggingFace:
+  """Reads a `.json` of either kind."""
+  with open(path, encoding='utf-8') as file:
+    spec = json.load(file)
+  is_bytes = isinstance(spec, dict) and spec.get('type') == BYTES
+  return Bytes(path) if is_bytes else HuggingFace(path)
 
 
 def native_pre_tokenizer() -> Any:

@@ -1,12 +1,22 @@
-"""The SeqIO face of tokenizers."""
+"""The SeqIO face of tokenizers, and the tokenizer's face of SeqIO's vocabularies.
 
+`ChunkedVocabulary` lets a SeqIO task use a tokenizer's file; `tokenizer_file` gives the file of a task's
+vocabulary, so that a trainer without SeqIO reads the same ids.
+
+Easy to get wrong: SeqIO changes a SentencePiece model as it loads it (extra ids, another normaliser). The
+file is of the model as changed.
+"""
+
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import tokenizer
+from jaxlink.data import tokenizer, tokenizer_files
 
 
 class ChunkedVocabulary(seqio.Vocabulary):
@@ -82,3 +92,42 @@ class ChunkedVocabulary(seqio.Vocabulary):
 
   def __repr__(self) -> str:
     return f'ChunkedVocabulary({self.path!r})'
+
+
+def tokenizer_file(vocabulary: seqio.Vocabulary, folder: str) -> str:
+  """Returns the path of a file from which `Tokenizer` reads a vocabulary's ids.
+
+  Args:
+    vocabulary: a `ChunkedVocabulary`, `seqio.SentencePieceVocabulary` or `seqio.ByteVocabulary`.
+    folder: where a file is written, named by its content, for a vocabulary that has no local one of its own.
+
+  Raises:
+    ValueError: the vocabulary is of another kind.
+  """
+  if isinstance(vocabulary, ChunkedVocabulary):
+    return vocabulary.path
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    spec = {'type': tokenizer_files.BYTES, 'extra_ids': vocabulary.extra_ids}
+    return _write(json.dumps(spec).encode(), '.json', folder)
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    path, model = vocabulary.sentencepiece_model_file, vocabulary.sp_model
+    if os.path.isfile(path) and path.endswith('.model'):
+      with open(path, 'rb') as file:
+        if file.read() == model:
+          return path
+    return _write(model, '.model', folder)
+  raise ValueError(
+    f"the vocabulary of 'targets' is a {type(vocabulary).__name__}: it is a SentencePieceVocabulary or "
+    'ByteVocabulary of SeqIO, or a ChunkedVocabulary.'
+  )
+
+
+def _write(content: bytes, suffix: str, folder: str) -> str:
+  path = os.path.join(folder, hashlib.sha256(content).hexdigest()[:16] + suffix)
+  if not os.path.exists(path):
+    os.makedirs(folder, exist_ok=True)
+    partial = f'{path}.{os.getpid()}'
+    with open(partial, 'wb') as file:
+      file.write(content)
+    os.replace(partial, path)
+  return path

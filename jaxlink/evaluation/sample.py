@@ -44,7 +44,9 @@ def make_sampler(logits: Logits, *, eos: int, temperature: float) -> Callable:
         drawn_B = jax.random.categorical(jax.random.fold_in(key, at), logits_BV / temperature)
       else:
         drawn_B = jnp.argmax(logits_BV, axis=-1)
-      drawn_B = jnp.where(tokens_BT[:, at - 1] == eos, eos, drawn_B).astype(jnp.int32)
+      # Not the prompt's first token: without a BOS of its own, a vocabulary opens a text with EOS.
+      ended_B = (tokens_BT[:, at - 1] == eos) & (at > lengths_B)
+      drawn_B = jnp.where(ended_B, eos, drawn_B).astype(jnp.int32)
       return tokens_BT.at[:, at].set(jnp.where(at < lengths_B, tokens_BT[:, at], drawn_B))
 
     return jax.lax.fori_loop(1, length, extend, tokens_BT)

@@ -1,12 +1,17 @@
+import json
+import os
 import pickle
 import shutil
 
 import numpy as np
 import pytest
+import seqio
 import tensorflow as tf
 from tokenizers import pre_tokenizers
 
-from jaxlink.data.vocabulary import ChunkedVocabulary
+from jaxlink.data.tokenizer import Tokenizer
+from jaxlink.data.vocabulary import ChunkedVocabulary, tokenizer_file
+from jaxlink.link import words
 from tests.data.conftest import sample_text
 from tests.data.test_foreign import train_byte_level, train_sentencepiece
 from tests.data.test_tokenizer import HOSTILE
@@ -107,3 +112,73 @@ def test_a_file_is_read_when_it_is_needed_only(tmp_path):
   vocabulary = ChunkedVocabulary(tmp_path / 'missing.model')
   with pytest.raises(FileNotFoundError, match=r'missing\.model'):
     vocabulary.encode('text')
+
+
+# ── files of SeqIO's own vocabularies ─────────────────────────────────────────────
+
+
+@pytest.mark.parametrize('extra_ids', [0, 125])
+def test_a_byte_vocabularys_file_has_its_ids_specials_and_texts(tmp_path, extra_ids):
+  theirs = seqio.ByteVocabulary(extra_ids=extra_ids)
+  path = tokenizer_file(theirs, str(tmp_path))
+  assert json.loads((tmp_path / os.path.basename(path)).read_text()) == {
+    'type': 'bytes',
+    'extra_ids': extra_ids,
+  }
+  read = pickle.loads(pickle.dumps(Tokenizer(path)))
+  assert read.size == theirs.vocab_size == 259 + extra_ids
+  assert (read.pad_id, read.eos_id, read.bos_id, read.unk_id) == (0, 1, None, 2)
+  assert read.native
+  assert read.lossless
+  for text in TEXTS:
+    ids = theirs.encode(text)
+    assert read.encode(text) == ids
+    assert read.decode(ids) == text == theirs.decode(ids)
+  # Specials, extra ids, ids of no token and bytes of no character.
+  odd = [0, 2, 3 + 0xE4, 3 + 0xB8, 3 + 0x41, 259, 1000]
+  assert read.decode(odd) == theirs.decode(odd) == 'A'
+
+
+def test_each_word_of_a_byte_vocabulary_is_its_own_bytes(tmp_path):
+  read = Tokenizer(tokenizer_file(seqio.ByteVocabulary(), str(tmp_path)))
+  for text in TEXTS:
+    marked = read.encode_marked(text)
+    assert marked.ids.tolist() == read.encode(text)
+    assert not np.any(marked.words[:, 2] & words.UNSPLICEABLE)
+    spelled = [read.decode(marked.ids[s : s + n]) for s, n, *_ in marked.words.tolist()]
+    assert [s.removeprefix(' ') for s in spelled] == [text[a:b] for a, b in words.find_words(text)]
+
+
+@pytest.mark.parametrize('extra', [-1, '5', True, None])
+def test_a_byte_vocabularys_file_has_a_number_of_extra_ids(tmp_path, extra):
+  (tmp_path / 'b.json').write_text(json.dumps({'type': 'bytes', 'extra_ids': extra}))
+  with pytest.raises(ValueError, match=r"b\.json: 'extra_ids' is .*: it is 0 or more"):
+    Tokenizer(tmp_path / 'b.json')
+
+
+def test_a_sentencepiece_models_file_is_the_model_as_seqio_changes_it(tmp_path, foreign):
+  path = str(foreign['t5.model'].path)
+  assert tokenizer_file(seqio.SentencePieceVocabulary(path), str(tmp_path)) == path
+  assert not list(tmp_path.iterdir())
+  spec = seqio.vocabularies.sentencepiece_model_pb2.NormalizerSpec(remove_extra_whitespaces=False)
+  changed = [
+    seqio.SentencePieceVocabulary(path, extra_ids=100),
+    seqio.SentencePieceVocabulary(path, extra_ids=100, reverse_extra_ids=False),
+    seqio.SentencePieceVocabulary(path, normalizer_spec_overrides=spec),
+  ]
+  files = {tokenizer_file(vocabulary, str(tmp_path)) for vocabulary in changed}
+  assert len(files) == 3
+  for vocabulary in changed:
+    read = Tokenizer(tokenizer_file(vocabulary, str(tmp_path)))
+    assert read.size == vocabulary.vocab_size
+    for text in [*TEXTS[-20:], 'Bir <extra_id_0> nesi <extra_id_99> var']:
+      assert read.encode(text) == list(vocabulary.encode(text))
+  assert len(list(tmp_path.iterdir())) == 3  # no more for the second time
+
+
+def test_a_vocabulary_of_another_kind_has_no_file(tmp_path, foreign):
+  assert tokenizer_file(foreign['gpt2.json'], str(tmp_path)) == foreign['gpt2.json'].path
+  with pytest.raises(
+    ValueError, match='is a PassThroughVocabulary: it is a SentencePieceVocabulary'
+  ):
+    tokenizer_file(seqio.PassThroughVocabulary(10), str(tmp_path))

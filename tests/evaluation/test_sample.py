@@ -70,3 +70,17 @@ def test_a_row_ends_with_its_eos(model):
     np.uint32(0),
   )
   assert rows.tolist() == [[2, 7, 8, 5, 5, 1, 1, 1]]
+
+
+def test_an_eos_that_opens_a_text_does_not_end_it(model):
+  _, params, _ = model
+
+  def logits(params, tokens_BT, segments_BT, positions_BT):
+    del params, segments_BT
+    likely_BT = jax.numpy.where(positions_BT == 2, 1, 5)
+    return jax.nn.one_hot(likely_BT, 8192) + 0 * tokens_BT[..., None]
+
+  sampler = make_sampler(logits, eos=1, temperature=0)
+  prompts = np.array([[1, 0, 0, 0, 0, 0], [1, 7, 0, 0, 0, 0]], np.int32)
+  rows = sampler(params, prompts, np.array([1, 2], np.int32), np.uint32(0), np.uint32(0))
+  assert rows.tolist() == [[1, 5, 5, 1, 1, 1], [1, 7, 5, 1, 1, 1]]
