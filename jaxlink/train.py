@@ -94,12 +94,15 @@ def _train(run: Run, directory: pathlib.Path) -> int:
 
   # ── data ────────────────────────────────────────────────────────────────────
   data = stage_data.open_on_hosts(run, directory)
+  said = {''}
   for part in data.stages:
     _say(report.describe_stage(part.stage))
     _say(report_data.describe_sources(part))
     for source in part.batches.windows:
-      if dose := report_data.describe_dose(source, part.blocks):
+      dose = report_data.describe_dose(source, part.blocks)
+      if dose not in said:  # a later stage may do the same
         _say(dose)
+      said.add(dose)
   _say(report_data.describe_forecast(data))
 
   # ── mesh, model, optimizer ──────────────────────────────────────────────────
@@ -305,8 +308,7 @@ def main(args: argparse.Namespace) -> int:
     SkippedTooMuch,
     distributed.MeetingError,
   ) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return watch.end(1, f'error: {error}') if watch else 1
+    return _end(watch, 1, f'error: {error}')
   except Exception as error:
     if watch:
       watch.wait_for_blame()
@@ -315,8 +317,14 @@ def main(args: argparse.Namespace) -> int:
         raise
       traceback.print_exc()
     code, line = 1, f'error: {error}'
-  print(f'{line}; {_where_it_goes_on(run)}', file=sys.stderr)
-  return watch.end(code, line) if watch else code
+  return _end(watch, code, line, f'; {_where_it_goes_on(run)}')
+
+
+def _end(watch: distributed.Watch | None, code: int, line: str, how: str = '') -> int:
+  if watch:
+    watch.end(code, line, how)
+  print(line + how, file=sys.stderr)
+  return code
 
 
 def _where_it_goes_on(run: Run | None) -> str:

@@ -44,7 +44,7 @@ def main() -> None:
   parser.add_argument('--size', type=int, default=32_768, help='number of ids, specials included')
   parser.add_argument(
     '--text', action='append', required=True, metavar='LANGUAGE=PATH',
-    help='.jsonl, .txt or .parquet, compressed or not; a glob is allowed; repeat for each language',
+    help='.jsonl, .txt or .parquet, compressed or not (.gz, .bz2, .xz, .zst); a glob is allowed; repeat for each language',
   )  # fmt: skip
   parser.add_argument('--text_key', default='text', help='the field that holds the text')
   parser.add_argument('--bytes', type=int, default=20_000_000, help='bytes taken of each language')

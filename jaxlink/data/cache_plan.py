@@ -185,7 +185,8 @@ def examples_of(
     yield from dataset.with_options(options).as_numpy_iterator()
   except tf.errors.OpError as error:
     # TensorFlow wraps what Python raised: '{{function}} BadDocument: …\nTraceback …'.
-    message = error.message.partition('\nTraceback ')[0].rpartition('}} ')[2]
+    message = error.message.partition('\nTraceback ')[0]
+    message = message.partition('}} ')[2] or message
     raise ValueError(f'{plan.name}: {message}') from error
 
 

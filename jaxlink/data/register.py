@@ -8,10 +8,12 @@ SeqIO pipeline; what SeqIO has no place for (language, lexicon, exact rates) is 
 Easy to get wrong: registering must cost nothing. Tokenizers and lexicons are read when used.
 """
 
+import collections
+import dataclasses
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -27,23 +29,38 @@ Files = str | os.PathLike | Sequence[str | os.PathLike]
 
 
 class TextSource(seqio.DataSource):
-  """Documents of JSONL, plain text or Parquet files as a SeqIO source.
+  """Documents of JSONL, plain text, Parquet or ArrayRecord files as a SeqIO source.
 
   Args:
     splits: files of each split: paths or globs.
-    text_key: the field or column that holds the text.
-    on_bad: 'raise', or 'skip' to pass over bad lines, which are then counted.
+    on_bad: 'raise', or 'skip' to pass over bad lines, rows, records and the rest of a broken file,
+      which are then counted.
+    max_bad: how much may be skipped before it is an error after all: a share below 1, or a number
+      from 1 on; see `sources.check_max_bad`.
+    **reading: settings of `sources.Reading`: `text_key`, `documents`, `records`,
+      `max_document_bytes`.
 
-  Examples have 'text'. Any number of readers may share a file: each takes every n-th document. Bad
-  lines are counted by `rejected`, not in the examples, of which a preprocessor may drop some.
+  Examples have 'text'. Any number of readers may share a file: each parses its own items alone, and
+  counts what is bad among them. The counts are not in the examples, of which a preprocessor may drop
+  some: `rejected` has those of one reader, and `gather` adds up all readers' and looks at `max_bad`.
   """
 
   def __init__(
-    self, splits: Mapping[str, Files], *, text_key: str = 'text', on_bad: sources.OnBad = 'raise'
+    self,
+    splits: Mapping[str, Files],
+    *,
+    on_bad: sources.OnBad = 'raise',
+    max_bad: float = 0.01,
+    **reading,
   ):
+    if on_bad not in ('raise', 'skip'):
+      raise ValueError(f"on_bad is {on_bad!r}: 'raise' or 'skip'.")
+    sources.check_max_bad(max_bad)
     self._files = {split: _paths(files) for split, files in splits.items()}
-    self._text_key = text_key
-    self._on_bad: sources.OnBad = on_bad
+    self._on_bad = on_bad
+    self._max_bad = max_bad
+    self._reading = sources.Reading(**reading)
+    self._rejected: dict[tuple[str, int, int], sources.Rejections] = {}
     super().__init__(splits=tuple(self._files))
 
   @property
@@ -57,9 +74,9 @@ class TextSource(seqio.DataSource):
     """Returns the paths and globs of a split as they were given."""
     return self._files[split]
 
-  def settings(self) -> dict[str, str]:
+  def settings(self) -> dict[str, Any]:
     """What the documents depend on beside the files' bytes."""
-    return {'text_key': self._text_key, 'on_bad': self._on_bad}
+    return {**dataclasses.asdict(self._reading), 'on_bad': self._on_bad}
 
   def get_dataset(
     self,
@@ -72,23 +89,45 @@ class TextSource(seqio.DataSource):
     index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
 
     def examples() -> Iterator[dict]:
-      texts = (d.text for d in self.documents(split) if d.text is not None)
-      for text in itertools.islice(texts, index, None, count):
-        yield {'text': text.encode()}
+      for document in self.documents(split, index, count):
+        yield {'text': document.text.encode()}
 
     dataset = tf.data.Dataset.from_generator(
       examples, output_signature={'text': tf.TensorSpec([], tf.string)}
     )
     return dataset.shuffle(seqio.SHUFFLE_BUFFER_SIZE, seed=seed) if shuffle else dataset
 
-  def documents(self, split: str) -> Iterator[sources.Document]:
-    """Yields all documents of a split, in order."""
-    for file in self.list_shards(split):
-      yield from sources.read_documents(file, text_key=self._text_key, on_bad=self._on_bad)
+  def documents(self, split: str, index: int = 0, count: int = 1) -> Iterator[sources.Document]:
+    """Yields the documents of a split that fall to reader `index` of `count`, in order."""
+    rejected = sources.Rejections() if self._on_bad == 'skip' else None
+    for number, file in enumerate(self.list_shards(split)):
+      yield from sources.read_documents(
+        file, rejected=rejected, index=(index - number) % count, count=count,
+        **dataclasses.asdict(self._reading),
+      )  # fmt: skip
+    if rejected is not None:
+      self._rejected[split, index, count] = rejected
 
-  def rejected(self, split: str) -> int:
-    """Returns how many bad lines of a split are passed over; 0 if they are errors."""
-    return 0 if self._on_bad == 'raise' else sum(d.rejected for d in self.documents(split))
+  def rejected(self, split: str, index: int = 0, count: int = 1) -> dict[str, Any]:
+    """Returns what a reader passes over, as `sources.Rejections.as_dict` has it.
+
+    It is known where this process has read that part to its end; otherwise the part is read now.
+    """
+    if self._on_bad == 'raise':
+      return sources.Rejections().as_dict()
+    if (split, index, count) not in self._rejected:
+      collections.deque(self.documents(split, index, count), maxlen=0)
+    return self._rejected[split, index, count].as_dict()
+
+  def gather(self, split: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Adds up what all readers of a split passed over.
+
+    Raises:
+      BadDocument: it is more than `max_bad` allows; the first places are named.
+    """
+    merged = sources.Rejections.merge(parts, self.list_shards(split))
+    merged.check(self._max_bad)
+    return merged.as_dict()
 
 
 def register_corpus(
@@ -98,28 +137,34 @@ def register_corpus(
   language: str,
   tokenizer: str | os.PathLike,
   text_key: str = 'text',
-  on_bad: sources.OnBad = 'raise',
   preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
+  **reading,
 ) -> seqio.Task:
   """Registers a corpus as a SeqIO task.
 
   Args:
     name: of the task.
-    splits: the files of 'train' and 'validation' (JSONL, text or Parquet; compressed or not; globs),
-      or a SeqIO source such as `seqio.TfdsDataSource`.
+    splits: the files of 'train' and 'validation' (JSONL, text, Parquet or ArrayRecord; compressed or
+      not; local, gs:// or s3://; globs), or a SeqIO source such as `seqio.TfdsDataSource`.
     language: code of the text's language, such as 'tr'.
     tokenizer: file of the tokenizer.
     text_key: the field that holds the text.
-    on_bad: what to do with lines that are not valid: 'raise', or 'skip' to count them.
     preprocessors: cleaning steps, before the text is tokenised.
+    **reading: more settings of `TextSource`: `on_bad` and `max_bad` for lines that are not valid,
+      `documents` of plain text, `records` of ArrayRecord, `max_document_bytes`.
 
   Returns:
     The task.
+
+  Raises:
+    ValueError: a setting is wrong, or is about files where a SeqIO source is given.
   """
   if isinstance(splits, seqio.DataSource):
+    if reading:
+      raise ValueError(f'{name}: {", ".join(reading)}: a SeqIO source has no such setting.')
     source, key = splits, text_key
   else:
-    source, key = TextSource(splits, text_key=text_key, on_bad=on_bad), 'text'
+    source, key = TextSource(splits, text_key=text_key, **reading), 'text'
   task = seqio.TaskRegistry.add(
     name,
     source=source,

@@ -1,3 +1,4 @@
+import gzip
 import json
 import shutil
 from fractions import Fraction
@@ -10,7 +11,9 @@ import pytest
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 
+from jaxlink import cache
 from jaxlink.data import build, cache_plan, register
 from jaxlink.data.fingerprint import Inputs, difference
 from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
@@ -42,6 +45,17 @@ def as_parquet(folder):
   return {split: f'{folder}/{split}-*.parquet' for split in TEXTS}
 
 
+def as_array_record(folder):
+  for split, texts in TEXTS.items():
+    writer = array_record_module.ArrayRecordWriter(str(folder / f'{split}.array_record'), '')
+    for text in texts:
+      writer.write(text.encode())
+    writer.close()
+  return register.TextSource(
+    {split: folder / f'{split}.array_record' for split in TEXTS}, records='text'
+  )
+
+
 def as_tfds(folder):
   """A TFDS data set as a folder of TFRecord files with its metadata."""
   data = folder / 'proverbs/1.0.0'
@@ -68,7 +82,7 @@ def as_tfds(folder):
   return seqio.TfdsDataSource('proverbs:1.0.0', splits=list(TEXTS), tfds_data_dir=str(folder))
 
 
-@pytest.mark.parametrize('kind', [as_jsonl, as_text, as_parquet, as_tfds])
+@pytest.mark.parametrize('kind', [as_jsonl, as_text, as_parquet, as_array_record, as_tfds])
 def test_one_call_registers_a_language_from_any_kind_of_file(tmp_path, tiny_tokenizers, kind):
   path = tiny_tokenizers['byte_level']
   tokenizer = Tokenizer(path)
@@ -208,16 +222,133 @@ def test_registering_reads_no_file():
   language(lexicon='no.tsv', tokenizer='no.model')
 
 
-@pytest.mark.parametrize('readers', [1, 2, 3, 7])
-def test_readers_share_the_documents_of_a_file(tmp_path, readers):
+BAD = ['{"text": "one more"}', 'not JSON', '{"title": "no text"}', '{"text": "and one"}', '\ud800']
+
+
+def with_bad_lines(folder):
+  """Two files of which the second has three bad lines."""
   texts = [f'Document {i}.' for i in range(5)]
-  (tmp_path / 'a.txt').write_text('\n\n'.join(texts))
-  (tmp_path / 'b.jsonl').write_text('{"text": "one more"}\nnot JSON\n')
-  source = register.TextSource({'train': [tmp_path / 'a.txt', tmp_path / 'b.jsonl']}, on_bad='skip')
-  found = []
+  (folder / 'a.txt').write_text('\n\n'.join(texts))
+  (folder / 'b.jsonl').write_bytes('\n'.join(BAD).encode(errors='surrogatepass'))
+  return {'train': [folder / 'a.txt', folder / 'b.jsonl']}, [*texts, 'one more', 'and one']
+
+
+@pytest.mark.parametrize('readers', [1, 2, 3, 7])
+def test_readers_share_the_documents_of_a_file_and_count_what_is_bad_once(tmp_path, readers):
+  files, texts = with_bad_lines(tmp_path)
+  source = register.TextSource(files, on_bad='skip')
+  found, rejected = [], []
   for index in range(readers):
     info = seqio.ShardInfo(index, readers)
     rows = source.get_dataset('train', shard_info=info).as_numpy_iterator()
     found += [row['text'].decode() for row in rows]
-  assert sorted(found) == sorted([*texts, 'one more'])
-  assert source.rejected('train') == 1
+    rejected.append(source.rejected('train', index, readers))
+  assert sorted(found) == sorted(texts)
+  assert source.gather('train', rejected) == {
+    'read': 10, 'total': 3, 'by_reason': {'no field': 1, 'not JSON': 1, 'not UTF-8': 1},
+    'places': [
+      {
+        'file': str(tmp_path / 'b.jsonl'), 'unit': 'line', 'number': number, 'reason': reason,
+        'detail': detail,
+      }
+      for number, reason, detail in (
+        (2, 'not JSON', 'not JSON (Expecting value: line 1 column 1 (char 0))'),
+        (3, 'no field', "no field 'text'. Fields: 'title'"),
+        (5, 'not UTF-8', 'not UTF-8 (byte 0 is 0xed)'),
+      )
+    ],
+  }  # fmt: skip
+
+
+def test_what_is_bad_is_known_without_another_pass(tmp_path, monkeypatch):
+  files, _ = with_bad_lines(tmp_path)
+  source = register.TextSource(files, on_bad='skip')
+  list(source.get_dataset('train').take(3).as_numpy_iterator())  # not to the end
+  assert source.rejected('train')['total'] == 3
+  for _ in source.get_dataset('train', shard_info=seqio.ShardInfo(1, 2)):
+    pass
+  monkeypatch.setattr(source, 'documents', None)
+  assert source.rejected('train')['total'] == 3
+  assert source.rejected('train', 1, 2)['total'] in (1, 2)
+  assert register.TextSource(files).rejected('train')['total'] == 0  # each is an error there
+
+
+def test_a_cache_keeps_what_was_passed_over_and_it_is_told(tmp_path, tiny_tokenizers, capsys):
+  files, texts = with_bad_lines(tmp_path)
+  path = tiny_tokenizers['byte_level']
+  register.register_corpus('reg_bad', files, language='en', tokenizer=path, on_bad='skip')
+  plan = cache_plan.make_plan('reg_bad', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  blocks = build.build(plan, processes=1, progress=False)
+  manifest = blocks.manifest
+  assert manifest['documents'] == len(texts)
+  assert manifest['rejected_lines'] == manifest['rejected']['total'] == 3
+  assert [p['number'] for p in manifest['rejected']['places']] == [2, 3, 5]
+  cache._tell_losses(blocks)
+  told = capsys.readouterr().out
+  assert 'data: reg_bad:train: 3 bad lines and 0 empty documents left out\n' in told
+  assert f"no field: 1 ({tmp_path}/b.jsonl, line 3: no field 'text'. Fields: 'title')" in told
+
+
+def test_more_bad_lines_than_allowed_stop_a_cache_and_name_the_first(tmp_path, tiny_tokenizers):
+  files, _ = with_bad_lines(tmp_path)
+  path = tiny_tokenizers['byte_level']
+  register.register_corpus(
+    'reg_bad', files, language='en', tokenizer=path, on_bad='skip', max_bad=2
+  )
+  plan = cache_plan.make_plan('reg_bad', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  with pytest.raises(ValueError, match=r'3 of 10 .* max_bad=2 .*b\.jsonl, line 2: not JSON'):
+    build.build(plan, processes=1, progress=False)
+
+
+def test_a_broken_file_is_an_error_with_its_name_or_read_as_far_as_it_goes(
+  tmp_path, tiny_tokenizers
+):
+  whole = gzip.compress('\n'.join(json.dumps({'text': f'Line {i}.'}) for i in range(9)).encode())
+  (tmp_path / 'a.jsonl.gz').write_bytes(whole[:-8])
+  for name, on_bad in (('reg_raise', 'raise'), ('reg_skip', 'skip')):
+    register.register_corpus(
+      name, {'train': tmp_path / '*.gz'}, language='en', on_bad=on_bad,
+      tokenizer=tiny_tokenizers['byte_level'],
+    )  # fmt: skip
+  plans = [
+    cache_plan.make_plan(name, 'train', cache_dir=str(tmp_path), inputs=Inputs())
+    for name in ('reg_raise', 'reg_skip')
+  ]
+  with pytest.raises(
+    ValueError, match=r'reg_raise:train: BadDocument: .*a\.jsonl\.gz: broken file'
+  ):
+    build.build(plans[0], processes=1, progress=False)
+  manifest = build.build(plans[1], processes=1, progress=False).manifest
+  assert manifest['documents'] == 8  # the ninth has no end
+  assert manifest['rejected']['by_reason'] == {'broken file': 1}
+
+
+def test_settings_of_what_is_read_make_another_cache_and_others_do_not(tmp_path, tiny_tokenizers):
+  files, _ = with_bad_lines(tmp_path)
+  settings = [
+    {}, {'max_bad': 0.5}, {'max_bad': 7}, {'on_bad': 'skip'}, {'documents': 'line'},
+    {'records': 'text'}, {'max_document_bytes': 1000}, {'text_key': 'title'},
+  ]  # fmt: skip
+  plans = []
+  for number, setting in enumerate(settings):
+    name = f'reg_{number}'
+    register.register_corpus(
+      name, files, language='en', tokenizer=tiny_tokenizers['byte_level'], **setting
+    )
+    plans.append(cache_plan.make_plan(name, 'train', cache_dir=str(tmp_path), inputs=Inputs()))
+  prints = [plan.fingerprint for plan in plans]
+  assert prints[0] == prints[1] == prints[2]
+  assert len({*prints}) == len(prints) - 2
+
+
+def test_wrong_settings_are_errors_when_they_are_given(tmp_path):
+  for setting, message in (
+    ({'on_bad': 'ignore'}, "on_bad is 'ignore': 'raise' or 'skip'"),
+    ({'max_bad': -1}, 'max_bad is -1'),
+    ({'documents': 'lines'}, "documents is 'lines'.*Nearest: 'line'"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      register.register_corpus('reg', {'train': 'a.txt'}, language='en', tokenizer='t', **setting)
+  source = register.TextSource({'train': 'a.txt'})
+  with pytest.raises(ValueError, match='reg: documents: a SeqIO source has no such setting'):
+    register.register_corpus('reg', source, language='en', tokenizer='t', documents='line')
