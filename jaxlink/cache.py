@@ -278,6 +278,18 @@ def _tell_losses(blocks: Any) -> None:
     )
   if rejected:
     print(f'data: {manifest["name"]}: {sources.describe(manifest["rejected"])}', flush=True)
+  if removed := manifest['removed']:
+    reasons = ', '.join(f'{n:,} {reason}' for reason, n in removed.items())
+    print(
+      f'data: {manifest["name"]}: {sum(removed.values()):,} documents removed: {reasons}',
+      flush=True,
+    )
+  for name, found in manifest['contamination'].items():
+    print(
+      f'data: {manifest["name"]}: shares n-grams with {len(found["found"]):,} of {found["items"]:,} '
+      f'items of {name}',
+      flush=True,
+    )
   if decoded := manifest['decoded_documents']:
     print(
       f'data: {manifest["name"]}: bytes of {decoded:,} of {manifest["documents"]:,} documents are those of '

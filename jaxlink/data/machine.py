@@ -1,7 +1,7 @@
 """Locks, worker processes and files that appear whole: what building a cache needs of the machine.
 
 Easy to get wrong: a worker that dies or outlives its parent. One that is killed makes the build fail, and
-one whose parent is gone ends.
+one whose parent is gone ends. And a file seen half written: see `Store`.
 """
 
 import concurrent.futures
@@ -10,11 +10,15 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import fsspec
 import tensorflow as tf
+from fsspec.implementations.local import LocalFileSystem
 
 
 @contextlib.contextmanager
@@ -36,7 +40,7 @@ def pool(processes: int) -> Iterator[Any]:
     yield lambda function, calls: (event for call in calls for event in function(*call))
     return
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['tensorflow', 'seqio'])
+  context.set_forkserver_preload(['tensorflow', 'seqio', 'jaxlink.data.shards'])
   events = context.SimpleQueue()
   with concurrent.futures.ProcessPoolExecutor(
     processes, mp_context=context, initializer=_start_worker, initargs=(events,)
@@ -66,6 +70,77 @@ def write_json(path: str, value: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(partial, path)
+
+
+def absolute(folder: str) -> str:
+  """Returns a folder as another process finds it; a URL as it is."""
+  return folder if '://' in folder else os.path.abspath(folder)
+
+
+class Store:
+  """The files of a folder that lies on a disk or in a bucket; each is there whole or not at all.
+
+  Args:
+    folder: path, or URL that fsspec knows (gs://, s3://); it is made if need be.
+  """
+
+  def __init__(self, folder: str):
+    self._files, self._path = fsspec.core.url_to_fs(folder)
+    self.is_local = isinstance(self._files, LocalFileSystem)
+    self._files.makedirs(self._path, exist_ok=True)
+
+  def exists(self, name: str) -> bool:
+    """Tells whether a file is there."""
+    return self._files.exists(self._at(name))
+
+  def names(self) -> list[str]:
+    """Returns the names of all that is there now."""
+    self._files.invalidate_cache()
+    return sorted(p.rpartition('/')[2] for p in self._files.ls(self._path, detail=False))
+
+  def read(self, name: str, begin: int, end: int) -> bytes:
+    """Returns the bytes of a range of a file."""
+    return self._files.cat_file(self._at(name), start=begin, end=end)
+
+  def read_json(self, name: str) -> Any:
+    """Returns the value that `write_json` wrote."""
+    return json.loads(self._files.cat_file(self._at(name)))
+
+  def write_json(self, name: str, value: Any) -> None:
+    """Writes a value as a file."""
+    with self.scratch() as scratch:
+      path = os.path.join(scratch, 'value.json')
+      write_json(path, value)
+      self.keep(path, name)
+
+  @contextlib.contextmanager
+  def scratch(self) -> Iterator[str]:
+    """Yields a folder of this machine, to write files in that are to be kept."""
+    folder = tempfile.mkdtemp(prefix='tmp-scratch-', dir=self._path if self.is_local else None)
+    try:
+      yield folder
+    finally:
+      shutil.rmtree(folder, ignore_errors=True)
+
+  def keep(self, path: str, name: str) -> None:
+    """Moves a file from a scratch folder into this one."""
+    if self.is_local:
+      with open(path, 'rb+') as file:
+        os.fsync(file.fileno())
+      os.replace(path, self._at(name))
+    else:
+      self._files.put_file(path, self._at(name))
+
+  def fetch(self, name: str, path: str) -> None:
+    """Copies a file to a path of this machine."""
+    self._files.get_file(self._at(name), path)
+
+  def delete(self) -> None:
+    """Removes the folder and all that is in it."""
+    self._files.rm(self._path, recursive=True)
+
+  def _at(self, name: str) -> str:
+    return f'{self._path}/{name}'
 
 
 _events: Any = None  # of a worker

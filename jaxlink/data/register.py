@@ -100,11 +100,10 @@ class TextSource(seqio.DataSource):
   def documents(self, split: str, index: int = 0, count: int = 1) -> Iterator[sources.Document]:
     """Yields the documents of a split that fall to reader `index` of `count`, in order."""
     rejected = sources.Rejections() if self._on_bad == 'skip' else None
-    for number, file in enumerate(self.list_shards(split)):
+    for file, one, of in _portion(self.list_shards(split), index, count):
       yield from sources.read_documents(
-        file, rejected=rejected, index=(index - number) % count, count=count,
-        **dataclasses.asdict(self._reading),
-      )  # fmt: skip
+        file, rejected=rejected, index=one, count=of, **dataclasses.asdict(self._reading)
+      )
     if rejected is not None:
       self._rejected[split, index, count] = rejected
 
@@ -128,6 +127,20 @@ class TextSource(seqio.DataSource):
     merged = sources.Rejections.merge(parts, self.list_shards(split))
     merged.check(self._max_bad)
     return merged.as_dict()
+
+
+def _portion(files: Sequence[str], index: int, count: int) -> Iterator[tuple[str, int, int]]:
+  """What reader `index` of `count` reads: files, and its share of each (which reader, of how many).
+
+  Whole files where there are enough for all readers, so that each file is opened once; else a file has
+  the readers whose number leaves its own as the remainder.
+  """
+  for number, file in enumerate(files):
+    if len(files) >= count:
+      if number % count == index:
+        yield file, 0, 1
+    elif index % len(files) == number:
+      yield file, index // len(files), (count - number - 1) // len(files) + 1
 
 
 def register_corpus(

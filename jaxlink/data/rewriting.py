@@ -158,7 +158,8 @@ def texts(plan: cache_plan.Plan) -> Iterator[str]:
     preprocessors=task.preprocessors[:at],
   )
   for example in cache_plan.examples_of(untokenized, plan, 1, 0):
-    yield example[key].decode()
+    if not example.get('removed'):  # by a cleaning step
+      yield example[key].decode()
 
 
 def _sentence(text: str, sites: Sequence[tuple[int, int, str, str]]) -> dict[str, str]:

@@ -4,7 +4,9 @@ import fcntl
 import hashlib
 import json
 import os
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,9 +18,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import build, cache_plan, linking, machine, register
+from jaxlink.data import build, cache_plan, linking, machine, register, shards
 from jaxlink.data import preprocessors as prep
-from jaxlink.data.blocks import MANIFEST, Blocks
+from jaxlink.data.blocks import Blocks
 from jaxlink.data.fingerprint import Inputs
 from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
 from jaxlink.link import substitute as substitute_lib
@@ -71,14 +73,11 @@ def elsewhere(plan, folder):
 
 
 def digests(folder):
-  """sha256 of each file of a cache; the time that it took is left out of the manifest."""
-  found = {}
-  for name in sorted(os.listdir(folder)):
-    data = (Path(folder) / name).read_bytes()
-    if name == MANIFEST:
-      data = json.dumps({**json.loads(data), 'seconds': 0}).encode()
-    found[name] = hashlib.sha256(data).hexdigest()
-  return found
+  """sha256 of each file of a cache."""
+  return {
+    name: hashlib.sha256((Path(folder) / name).read_bytes()).hexdigest()
+    for name in sorted(os.listdir(folder))
+  }
 
 
 def decoded(blocks, tokenizer):
@@ -231,6 +230,11 @@ def test_a_ratio_that_cannot_be_reached_leaves_its_shortfall_in_the_manifest(
   assert 0.1 < dose['shortfall'] < 0.9
 
 
+@seqio.map_over_dataset
+def to_targets(example):
+  return {'targets': example['text']}
+
+
 @seqio.map_over_dataset(num_seeds=1)
 def random_case(example, seed):
   low = tf.random.stateless_uniform([], seed) < 0.5
@@ -268,9 +272,9 @@ def test_a_preprocessor_that_draws_without_a_seed_is_refused(tmp_path, tiny_toke
 def test_a_part_is_one_file_however_many_shards_there_are(tmp_path, tiny_tokenizers):
   plan = plan_of(tmp_path, tiny_tokenizers['byte_level'])
   plan = dataclasses.replace(plan, settings=cache_plan.CacheSettings(shards=40, block=256))
-  build._build(plan, 1, False)
-  assert sorted(p.name for p in Path(plan.work).glob('tmp-part*/*')) == [
-    'counts.json', 'documents.pickle',
+  build._build(plan, 1, False, None)
+  assert sorted(p.name for p in Path(plan.work).glob('tmp-part*')) == [
+    'tmp-part-00000-of-00001.json', 'tmp-part-00000-of-00001.runs',
   ]  # fmt: skip
   build._commit(plan)
   found = decoded(Blocks(plan.folder), Tokenizer(tiny_tokenizers['byte_level']))
@@ -305,6 +309,68 @@ def test_the_number_of_parts_does_not_change_a_byte(tmp_path, tiny_tokenizers, m
     again = elsewhere(plan, tmp_path / f'parts{part}')
     build.build(again, processes=1, progress=False)
     assert digests(again.folder) == expected
+
+
+def test_a_reader_that_holds_little_at_a_time_gives_the_same_bytes(
+  tmp_path, tiny_tokenizers, monkeypatch
+):
+  plan = plan_of(tmp_path, tiny_tokenizers['sentencepiece'])
+  build.build(plan, processes=1, progress=False)
+  monkeypatch.setattr(shards, '_RUN', 60_000)
+  monkeypatch.setattr(shards, '_FRAME', 10_000)
+  most, runs, loaded = [], [], []
+  add, load = shards._RunWriter.add, pickle.loads
+
+  def add_and_look(self, document):
+    add(self, document)
+    most.append(sum(shards._size(d) for held in self._shards for _, d in held))
+    runs.append(self.index)
+
+  def load_and_look(data):
+    frame = load(data)
+    loaded.append(sum(shards._size(d) for _, d in frame[:-1]))
+    return frame
+
+  monkeypatch.setattr(shards._RunWriter, 'add', add_and_look)
+  monkeypatch.setattr(shards.pickle, 'loads', load_and_look)
+  again = elsewhere(plan, tmp_path / 'again')
+  build.build(again, processes=1, progress=False)
+  assert len(runs[-1]) > 5
+  assert any(len(offsets) > 2 for run in runs[-1] for offsets in run)
+  assert 30_000 < max(most) < 60_000
+  assert 0 < max(loaded) < 10_000
+  assert digests(again.folder) == digests(plan.folder)
+
+
+def test_a_work_folder_in_a_bucket_gives_the_same_bytes_to_workers_without_the_tokenizers_file(
+  tmp_path, tiny_tokenizers
+):
+  gone = tmp_path / 'gone.model'
+  shutil.copy(tiny_tokenizers['sentencepiece'], gone)
+  seqio.TaskRegistry.add(
+    'build_plain',
+    source=register.TextSource(write_corpus(tmp_path), on_bad='skip', max_bad=3),
+    preprocessors=[to_targets, seqio.preprocessors.tokenize],
+    output_features={'targets': seqio.Feature(seqio.SentencePieceVocabulary(str(gone)))},
+  )
+  plan = cache_plan.make_plan(
+    'build_plain', 'train', cache_dir=str(tmp_path / 'cache'), inputs=Inputs(), settings=SETTINGS
+  )
+  build.build(plan, processes=1, progress=False)
+  job = shards.Job(plan, 'memory://bucket/work', 2, None)
+  shards.give_tokenizer(job)
+  os.remove(plan.tokenizer)
+  for function, count in ((shards.read_part, 2), (shards.cache_shard, SETTINGS.shards)):
+    for number in range(count):
+      collections.deque(function(job, number), maxlen=0)
+  bucket = machine.Store(job.work)
+  written = [name for name in bucket.names() if not name.startswith(shards.TEMPORARY)]
+  assert len(written) == 3 * SETTINGS.shards
+  for name in written:
+    bucket.fetch(name, tmp_path / 'fetched')
+    assert (tmp_path / 'fetched').read_bytes() == (Path(plan.folder) / name).read_bytes()
+  bucket.delete()
+  assert not bucket.exists(written[0])
 
 
 def test_two_processes_build_the_same_bytes_and_report_what_went_wrong(
@@ -345,7 +411,11 @@ def test_two_processes_build_the_same_bytes_and_report_what_went_wrong(
   assert digests(plan.folder) == digests(alone.folder)
 
   for name, error, message in (
-    ('two_bad', ValueError, r'two_bad:train: BadDocument: .*c0\.jsonl, line 7: not JSON'),
+    (
+      'two_bad',
+      ValueError,
+      r'two_bad:train: BadDocument: .*\.jsonl, line \d+: (not JSON|no field|a JSON)',
+    ),
     ('two_killed', machine.concurrent.futures.BrokenExecutor, 'terminated abruptly'),
   ):
     plan = plan_of(tmp_path, '', name=name, modules=('build_tasks',))
@@ -416,16 +486,16 @@ def test_a_split_or_feature_that_is_not_there_is_an_error(built, tmp_path):
     cache_plan.make_plan('build_other', 'train', cache_dir=str(tmp_path), inputs=Inputs())
 
 
-def test_a_cache_needs_a_task_that_tokenises_with_marks(built, tmp_path):
+def test_link_needs_a_task_that_tokenises_with_marks(built, tmp_path):
   seqio.TaskRegistry.add(
     'build_plain', source=seqio.TaskRegistry.get('build_en').source,
     output_features={'targets': seqio.Feature(seqio.ByteVocabulary())},
   )  # fmt: skip
-  for link in (None, cache_plan.Link(POLICY, 0)):
-    with pytest.raises(ValueError, match="'build_plain' has no step `tokenize_marked`"):
-      cache_plan.make_plan(
-        'build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(), link=link
-      )
+  with pytest.raises(ValueError, match="'build_plain' has no word marks, which LINK needs"):
+    cache_plan.make_plan(
+      'build_plain', 'train', cache_dir=str(tmp_path), inputs=Inputs(),
+      link=cache_plan.Link(POLICY, 0),
+    )  # fmt: skip
 
 
 def test_a_task_of_ones_own_may_tokenise_with_marks_without_settings(built, tmp_path):
@@ -453,7 +523,7 @@ def test_settings_below_one_are_errors(name):
 DRIVER = '''
 import hashlib, json, os, signal, sys
 import seqio, tensorflow
-from jaxlink.data import blocks, build, cache_plan, register
+from jaxlink.data import blocks, build, cache_plan, shards
 from jaxlink.data.fingerprint import Inputs
 from tests.data import test_build
 
@@ -477,7 +547,7 @@ def child(target, kill_at):
     return call
   for owner, name in (
     (os, 'rename'), (os, 'replace'), (os, 'makedirs'), (os, 'remove'), (build.shutil, 'rmtree'),
-    (build.pickle, 'dump'), (build.pickle, 'load'), (blocks.ShardWriter, 'close'),
+    (os, 'fsync'), (shards.pickle, 'dump'), (shards.pickle, 'loads'), (blocks.ShardWriter, 'close'),
     (blocks.ShardWriter, '_write'), (cache_plan, 'encode'), (build.shutil, 'copyfile'),
   ):
     setattr(owner, name, counted(getattr(owner, name)))
@@ -487,15 +557,22 @@ def child(target, kill_at):
       file.write(f'{part}\\n')
     return examples(task, plan, parts, part)
   cache_plan.examples_of = logged
+  opened = blocks.ShardWriter.__init__
+  def logging(self, folder_, shard, **settings):
+    with open(folder + '/written.txt', 'a') as file:
+      file.write(f'{shard}\\n')
+    opened(self, folder_, shard, **settings)
+  blocks.ShardWriter.__init__ = logging
   build.build(plan, processes=1, progress=False)
   os._exit(0)
 
 assert not child(plan, 0)
 expected = test_build.digests(plan.folder)
 parts = len(open(folder + '/read.txt').readlines())
-assert parts >= 3
+all_shards = len(open(folder + '/written.txt').readlines())
+assert parts >= 3 and all_shards == test_build.SETTINGS.shards
 kill_at, killed, step = 1, True, 1
-moments = 0
+moments, between_shards = 0, 0
 while killed:
   build.shutil.rmtree(plan.folder, ignore_errors=True)
   build.shutil.rmtree(plan.work, ignore_errors=True)
@@ -503,16 +580,21 @@ while killed:
   killed = child(plan, kill_at)
   if killed:
     assert not os.path.exists(plan.folder), kill_at
-    done = sum(n.startswith('tmp-part') and not n.endswith('.partial')
-               for n in os.listdir(plan.work)) if os.path.exists(plan.work) else 0
-    manifest = os.path.exists(plan.work + '/manifest.json')
-    open(folder + '/read.txt', 'w').close()
+    names = os.listdir(plan.work) if os.path.exists(plan.work) else []
+    whole = [n for n in names if n.endswith('.json')]
+    done = sum(n.startswith('tmp-part') for n in whole)
+    written = sum(n.startswith('tmp-shard') for n in whole)
+    manifest = 'manifest.json' in names
+    for name in ('read', 'written'):
+      open(folder + f'/{name}.txt', 'w').close()
     assert not child(plan, 0)
-    read = open(folder + '/read.txt').read().split()
-    assert len(read) == (0 if manifest else parts - done), (kill_at, read, done)
+    again = [len(open(folder + f'/{name}.txt').readlines()) for name in ('read', 'written')]
+    assert again == ([0, 0] if manifest else [parts - done, all_shards - written]), (kill_at, again)
+    between_shards += 0 < written < all_shards
     moments += 1
   assert test_build.digests(plan.folder) == expected, kill_at
   kill_at += 7
+assert between_shards >= 3
 print('moments', moments)
 '''
 

@@ -265,11 +265,14 @@ def test_what_is_bad_is_known_without_another_pass(tmp_path, monkeypatch):
   source = register.TextSource(files, on_bad='skip')
   list(source.get_dataset('train').take(3).as_numpy_iterator())  # not to the end
   assert source.rejected('train')['total'] == 3
-  for _ in source.get_dataset('train', shard_info=seqio.ShardInfo(1, 2)):
-    pass
+  for reader in range(4):  # two of each file
+    for _ in source.get_dataset('train', shard_info=seqio.ShardInfo(reader, 4)):
+      pass
   monkeypatch.setattr(source, 'documents', None)
   assert source.rejected('train')['total'] == 3
-  assert source.rejected('train', 1, 2)['total'] in (1, 2)
+  totals = [source.rejected('train', reader, 4)['total'] for reader in range(4)]
+  assert sum(totals) == 3
+  assert max(totals) < 3
   assert register.TextSource(files).rejected('train')['total'] == 0  # each is an error there
 
 
@@ -352,3 +355,14 @@ def test_wrong_settings_are_errors_when_they_are_given(tmp_path):
   source = register.TextSource({'train': 'a.txt'})
   with pytest.raises(ValueError, match='reg: documents: a SeqIO source has no such setting'):
     register.register_corpus('reg', source, language='en', tokenizer='t', documents='line')
+
+
+@pytest.mark.parametrize('files', [1, 2, 3, 8])
+@pytest.mark.parametrize('count', [1, 2, 3, 7, 8, 19])
+def test_readers_divide_files_among_them_and_each_share_has_one_reader(files, count):
+  names = [f'{n}.txt' for n in range(files)]
+  shares = [share for index in range(count) for share in register._portion(names, index, count)]
+  assert len(set(shares)) == len(shares)
+  for name in names:
+    (of,) = {share[2] for share in shares if share[0] == name}
+    assert sorted(share[1] for share in shares if share[0] == name) == list(range(of))
