@@ -15,7 +15,9 @@ import ctypes
 import json
 import os
 import platform
+import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -36,10 +38,6 @@ _FOLDER = 'jaxlink/'
 _LEFT = 'left'
 
 
-class MeetingError(RuntimeError):
-  """The processes of a run did not find one another."""
-
-
 def client() -> Any:
   """The coordination service's client; of a run on several hosts, after `join`."""
   return distributed.global_state.client
@@ -48,7 +46,7 @@ def client() -> Any:
 def join(address: str | None, count: int | None, index: int | None, timeout: int) -> 'Watch | None':
   """Meets the other processes of the run.
 
-  SIGTERM stays with Python, until a `jaxlink.stop.Stop` is made.
+  SIGTERM stays with Python; JAX's preemption service, which would take it, is off.
 
   Args:
     address: host:port of process 0; None where JAX knows the cluster, then also the next two.
@@ -59,48 +57,47 @@ def join(address: str | None, count: int | None, index: int | None, timeout: int
   Returns:
     The watch over the others; None where this is the only process.
 
+  The process ends with code 1 where they do not come.
+
   Raises:
-    MeetingError: they did not come, or the address is not that of process 0.
-    ValueError: JAX does not know this cluster, or the numbers do not fit.
+    ValueError: JAX does not know this cluster, or address and numbers do not fit.
   """
+  if address and not re.fullmatch(r'.+:\d+', address):
+    raise ValueError(f'--coordinator_address is {address!r}: it is host:port, of process 0.')
   jax.config.update('jax_enable_preemption_service', False)
-  began = time.monotonic()
+  timer = threading.Timer(timeout, _give_up, [timeout])  # JAX would abort
+  timer.daemon = True
+  timer.start()
   try:
     jax.distributed.initialize(
-      address, count, index, initialization_timeout=timeout,
+      address, count, index, initialization_timeout=timeout + 60,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
     )  # fmt: skip
-  except RuntimeError as error:
-    state = distributed.global_state
-    raise MeetingError(
-      f'process {state.process_id} has not met the others of {state.num_processes} at '
-      f'{state.coordinator_address} in {time.monotonic() - began:.0f} s ({_first_line(error)}). Is each '
-      'process started, with a --process_id of its own and the same --num_processes and '
-      '--coordinator_address, which is that of process 0 and a free port that the others can reach? '
-      '--initialization_timeout gives them longer.'
+  except ValueError as error:
+    raise ValueError(
+      f'{error} JAX finds the others by itself on TPU pods and under Slurm or Open MPI: elsewhere give '
+      '--coordinator_address, --num_processes and --process_id.'
     ) from error
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(f'{address or "the others"}: {_first_line(error)}') from error
+  finally:
+    timer.cancel()
   state = distributed.global_state
   if state.num_processes == 1:
     return None
   return Watch(state.client, state.process_id, state.num_processes)
 
 
-def start_preemption_service() -> None:
-  """Has JAX's preemption service receive SIGTERM from now on, if it does not yet."""
-  if distributed.global_state.preemption_sync_manager is None:
-    jax.config.update('jax_enable_preemption_service', True)
-    distributed.global_state.initialize_preemption_sync_manager()
-
-
-def tell(name: str, value: str) -> None:
-  """Lets all processes know a value; the first one that is told stays."""
-  with contextlib.suppress(jax.errors.JaxRuntimeError):  # told before
-    client().key_value_set(f'{_FOLDER}told/{name}', value)
-
-
-def told(name: str) -> str | None:
-  """What a process has told the others, or None."""
-  return dict(client().key_value_dir_get(f'{_FOLDER}told/')).get(f'{_FOLDER}told/{name}')
+def _give_up(seconds: int) -> None:
+  state = distributed.global_state
+  print(
+    f'error: process {state.process_id} has not met the others of {state.num_processes} at '
+    f'{state.coordinator_address} in {seconds} s. Is each process started, with a --process_id of its own '
+    'and the same --num_processes and --coordinator_address, a host and free port of process 0 that the '
+    'others can reach? --initialization_timeout gives them longer.',
+    file=sys.stderr,
+  )
+  _exit(1)
 
 
 class Silence:
@@ -111,7 +108,7 @@ class Silence:
   """
 
   def __init__(self, count: int, now: float):
-    self._heard = {index: ('', now) for index in range(count)}
+    self._heard = dict.fromkeys(range(count), ('', now))
 
   def hear(self, beats: Mapping[int, str], now: float) -> None:
     """Takes what each process wrote last."""
@@ -142,7 +139,7 @@ class Watch:
 
   def __init__(self, client: Any, index: int, count: int):
     self._client, self._index, self._count = client, index, count
-    self._left, self._ending = threading.Event(), threading.Lock()
+    self._left, self._ending, self._failed = threading.Event(), threading.Lock(), False
     self._abort = _ABORT(self._on_abort)  # C code holds no reference to it
     self.where_it_goes_on: Callable[[], str] = lambda: ''
     self._set('name', f'process {index} ({os.getpid()} on {platform.node()})')
@@ -187,21 +184,19 @@ class Watch:
 
     Returns where none is found.
     """
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-      self._set('failed', '')
+    self._failed = True  # the thread tells it: here the client may block
     time.sleep(FAILED_SECONDS + 4 * _BEAT_SECONDS)
 
-  def end(self, code: int, line: str) -> NoReturn:
-    """Ends this process with `code`, after telling the others `line`, for which they end, too."""
+  def end(self, code: int, line: str, how: str = '') -> NoReturn:
+    """Ends this process with `code`, after saying `line` and `how` it goes on here, and `line` to all.
+
+    They end for it, too. Where another process was first, this one says and does what follows from that.
+    """
     with self._ending:
-      with contextlib.suppress(
-        jax.errors.JaxRuntimeError
-      ):  # another has ended before, or process 0
-        self._client.key_value_set(
-          f'{_FOLDER}end', json.dumps({'code': code, 'process': self._index, 'line': line})
-        )
-        if self._index == 0:
-          time.sleep(3 * _BEAT_SECONDS)  # the others still ask here
+      print(line + how, file=sys.stderr)
+      self._tell_end(code, self._index, line)
+      if self._index == 0:
+        time.sleep(3 * _BEAT_SECONDS)  # the others still ask here
       _exit(code)
 
   def leave(self) -> None:
@@ -219,17 +214,17 @@ class Watch:
         self._set('beat', _LEFT if self._left.is_set() else str(beat))
         if self._left.is_set():
           return
-        told = dict(self._client.key_value_dir_get(f'{_FOLDER}end'))
-        if f'{_FOLDER}end' not in told and self._index == 0:
-          self._judge(silence)
-        for end in told.values():
+        if self._failed:
+          self._set('failed', '')
+        ended = self._client.key_value_dir_get(f'{_FOLDER}end/')
+        for _, end in ended:
           self._follow(**json.loads(end))
+        if self._index == 0 and not ended:
+          self._judge(silence)
       except jax.errors.JaxRuntimeError as error:
         if self._left.is_set():
           return
-        self._say_and_exit(
-          1, f'process 0, at which the others meet, is gone ({_first_line(error)})'
-        )
+        self._say_and_exit(1, f'process 0, at which the others meet, is gone: {_first_line(error)}')
       self._left.wait(_BEAT_SECONDS)
 
   def _judge(self, silence: Silence) -> None:
@@ -245,9 +240,12 @@ class Watch:
       for index, seconds in gone.items()
     )
     line += ': it was killed or hangs, or its machine is gone'
-    self._client.key_value_set(
-      f'{_FOLDER}end', json.dumps({'code': 1, 'process': None, 'line': line})
-    )
+    self._tell_end(1, None, line)
+
+  def _tell_end(self, code: int, process: int | None, line: str) -> None:
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first, or process 0 is gone
+      end = json.dumps({'code': code, 'process': process, 'line': line})
+      self._client.key_value_set(f'{_FOLDER}end/first', end)
 
   def _follow(self, code: int, process: int | None, line: str) -> None:
     """Ends this process because another one has ended or is gone."""
@@ -268,12 +266,25 @@ class Watch:
   def _on_abort(self, number: int) -> None:
     """JAX's C++ code is about to abort: it has said why, but not in plain words."""
     del number
-    time.sleep(2 * _BEAT_SECONDS)  # the thread, if it can, knows more
-    self._say_and_exit(
-      1,
-      'the runtime has given up, and its message is above; most often another process is gone, '
-      f'or has not answered for {HEARTBEAT_SECONDS} s',
-    )
+    if self._first_is_there():
+      self.wait_for_blame()
+      line = (
+        f'the runtime gives up, mostly because process 0 has not answered for {HEARTBEAT_SECONDS} s'
+      )
+    else:
+      line = 'process 0, at which the others meet, is gone: it was killed, or its machine is gone'
+    self._say_and_exit(1, f'{line} (the message of the runtime is above)')
+
+  def _first_is_there(self) -> bool:
+    """Whether something listens where process 0 does; its socket outlives it for a moment."""
+    host, port = distributed.global_state.coordinator_address.rsplit(':', 1)
+    for _ in range(3):
+      try:
+        socket.create_connection((host.strip('[]'), int(port)), _BEAT_SECONDS).close()
+      except OSError:
+        return False
+      time.sleep(_BEAT_SECONDS / 2)
+    return True
 
   def _set(self, key: str, value: str) -> None:
     self._client.key_value_set(f'{_FOLDER}{key}/{self._index}', value, allow_overwrite=True)

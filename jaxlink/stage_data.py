@@ -174,7 +174,15 @@ def open_on_hosts(run: Run, directory: pathlib.Path) -> RunData:
     return True
 
   hosts.first_decides(prepare)
-  return opened[0] if opened else open_stages(run, read(directory))
+  if opened:
+    return opened[0]
+  kept = read(directory)
+  evaluations = [resolve.Source.from_json(s, run.data.cache_dir) for s in kept['evaluations']]
+  if gone := _missing(kept['stages'], evaluations, run.data.cache_dir):
+    raise ValueError(
+      f'{", ".join(gone)} is not on this host: DataConfig.cache_dir is a folder that all hosts share.'
+    )
+  return open_stages(run, kept)
 
 
 def read(directory: pathlib.Path) -> dict[str, Any] | None:

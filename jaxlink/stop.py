@@ -5,24 +5,28 @@ host at the same call, so that all save the same checkpoint. A second Ctrl-C end
 once.
 
 Easy to get wrong: a signal reaches hosts at different steps, and often only one of them. A host
-that stops alone leaves the others waiting in a collective. With several hosts the request therefore
-goes through JAX's preemption service, which picks a later step for all; nothing here blocks until
-then.
+that stops alone leaves the others waiting in a collective. With several hosts a thread of each therefore
+publishes how often `requested` has been called there, as soon as one host was told, and holds the next
+call until all have: the call after the last of them is where all stop. JAX's preemption service works
+alike, but takes SIGTERM away from Python, and has been seen to lose a notice.
 """
 
 import contextlib
+import itertools
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
+from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from jaxlink import distributed
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOOK_SECONDS = 0.5  # between two looks for another host's signal
 
 
 class Terminated(BaseException):
@@ -33,8 +37,7 @@ class Terminated(BaseException):
 def terminable() -> Iterator[None]:
   """Within it SIGTERM raises Terminated, as Ctrl-C raises KeyboardInterrupt, outside of `Stop`.
 
-  What waits for a child process, such as the one that prepares the data, ends the child then. JAX's
-  preemption service, which the first `Stop` of several hosts starts, takes SIGTERM instead.
+  What waits for a child process, such as the one that prepares the data, ends the child then.
   """
 
   def end(number: int, frame: types.FrameType | None) -> None:
@@ -46,6 +49,58 @@ def terminable() -> Iterator[None]:
     yield
   finally:
     signal.signal(signal.SIGTERM, before)
+
+
+_numbers = itertools.count()  # of agreements, the same on all hosts
+
+
+class Agreement:
+  """At which call of `reached` all hosts stop, once one of them is asked to.
+
+  Args:
+    client: of the coordination service.
+    index: of this host.
+    count: of all hosts.
+
+  Attributes:
+    asked: set to a signal's name where this host is asked.
+    signal_name: what the hosts agreed on, once they have.
+  """
+
+  def __init__(self, client: Any, index: int, count: int):
+    self.asked: str | None = None
+    self.signal_name: str | None = None
+    self._client, self._index, self._count = client, index, count
+    self._folder = f'jaxlink/stop/{next(_numbers)}/'
+    self._lock, self._calls, self._last = threading.Lock(), 0, None
+    threading.Thread(target=self._agree, daemon=True, name='agreement').start()
+
+  def reached(self) -> bool:
+    """Counts a call, and whether it is the agreed one or comes after it."""
+    with self._lock:
+      self._calls += 1
+      return self._last is not None and self._calls >= self._last
+
+  def _agree(self) -> None:
+    # Where process 0, which keeps the store, is gone, the watch over it ends this process.
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      while not (names := self._read('asked')):
+        if self.asked:
+          self._set('asked', self.asked)
+        time.sleep(_LOOK_SECONDS)
+      with self._lock:  # no call from here on, until it is known at which to stop
+        self._set('calls', str(self._calls))
+        while len(calls := self._read('calls')) < self._count:
+          time.sleep(_LOOK_SECONDS / 10)
+        self.signal_name = names[min(names)]
+        self._last = max(map(int, calls.values())) + 1
+
+  def _set(self, key: str, value: str) -> None:
+    self._client.key_value_set(f'{self._folder}{key}/{self._index}', value)
+
+  def _read(self, key: str) -> dict[int, str]:
+    found = self._client.key_value_dir_get(f'{self._folder}{key}/')
+    return {int(name.rsplit('/', 1)[1]): value for name, value in found}
 
 
 class Stop:
@@ -68,19 +123,16 @@ class Stop:
       None  # 'SIGTERM' or 'SIGINT': what this host received, if anything
     )
     self._interrupted = False
-    self._calls = 0
-    self._several = jax.process_count() > 1
     self._previous: dict[signal.Signals, object] = {}
-    if self._several:
-      distributed.start_preemption_service()
+    self._agreement = None
+    if jax.process_count() > 1:
+      self._agreement = Agreement(distributed.client(), jax.process_index(), jax.process_count())
 
   def __enter__(self) -> 'Stop':
     if threading.current_thread() is not threading.main_thread():
       raise RuntimeError('Stop is entered in a thread: only the main thread can receive signals.')
     for number in _SIGNALS:
-      # JAX's preemption service receives SIGTERM in C++; a Python handler would take it away.
-      if not (self._several and number is signal.SIGTERM):
-        self._previous[number] = signal.signal(number, self._receive)
+      self._previous[number] = signal.signal(number, self._receive)
     return self
 
   def __exit__(self, *_) -> None:
@@ -94,12 +146,11 @@ class Stop:
     To be called equally often on all hosts: after each step, and between the parts of whatever takes
     long, such as an evaluation.
     """
-    if not self._several:
+    if self._agreement is None:
       return self.signal_name is not None
-    self._calls += 1
-    if not multihost_utils.reached_preemption_sync_point(self._calls):
+    if not self._agreement.reached():
       return False
-    self.signal_name = distributed.told('signal') or 'SIGTERM'  # here or on another host
+    self.signal_name = self._agreement.signal_name  # received here or on another host
     return True
 
   def _receive(self, number: int, frame: types.FrameType | None) -> None:
@@ -110,9 +161,7 @@ class Stop:
         raise KeyboardInterrupt('second Ctrl-C: stopped at once, without a checkpoint')
       self._interrupted = True
     self.signal_name = name
-    if self._several:
-      distributed.tell('signal', name)
-      # The service knows SIGTERM only; it tells the other hosts.
-      signal.raise_signal(signal.SIGTERM)
+    if self._agreement:
+      self._agreement.asked = name
     again = ' Ctrl-C again stops at once, without it.' if number == signal.SIGINT else ''
     print(f'{name}: stopping after a checkpoint.{again}', file=sys.stderr, flush=True)

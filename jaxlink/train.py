@@ -306,7 +306,6 @@ def main(args: argparse.Namespace) -> int:
     FileNotFoundError,
     ModuleNotFoundError,
     SkippedTooMuch,
-    distributed.MeetingError,
   ) as error:
     return _end(watch, 1, f'error: {error}')
   except Exception as error:

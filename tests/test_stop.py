@@ -1,14 +1,17 @@
 """A stop is a request first; on several hosts it is agreed, and nothing waits for it."""
 
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
+from jaxlink import stop as stop_lib
 from jaxlink.stop import Stop, Terminated, terminable
 
 
@@ -86,6 +89,33 @@ def test_only_the_main_thread_can_stop():
   thread.start()
   thread.join(10)
   assert 'only the main thread can receive signals' in errors[0]
+
+
+class Store(dict):
+  """The key-value store of processes that are threads here."""
+
+  key_value_set = dict.__setitem__
+
+  def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in list(self.items()) if key.startswith(folder)]
+
+
+def test_hosts_that_are_at_different_calls_stop_at_the_call_after_the_last(monkeypatch):
+  monkeypatch.setattr(stop_lib, '_LOOK_SECONDS', 0.01)
+  monkeypatch.setattr(stop_lib, '_numbers', itertools.repeat(0))
+  store = Store()
+  hosts = [stop_lib.Agreement(store, index, 3) for index in range(3)]
+  for host, calls in zip(hosts, (4, 7, 5), strict=True):
+    assert [host.reached() for _ in range(calls)] == [False] * calls
+  hosts[2].asked = 'SIGINT'
+  limit = time.monotonic() + 20
+  while not all(host.signal_name for host in hosts):
+    assert time.monotonic() < limit
+    time.sleep(0.01)
+  assert [host.signal_name for host in hosts] == ['SIGINT'] * 3
+  for host, before in zip(hosts, (3, 0, 2), strict=True):
+    assert [host.reached() for _ in range(before + 1)] == [False] * before + [True]
+    assert host.reached()  # and none after it
 
 
 HOST = """

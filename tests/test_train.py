@@ -6,7 +6,6 @@ import json
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 
@@ -381,34 +380,3 @@ def test_meshes_agree_with_one_device(trained):
     losses = _losses(directory)
     assert losses[0] == pytest.approx(expected[0], rel=1e-5)
     assert losses == pytest.approx(expected, rel=1e-3)
-
-
-@pytest.mark.slow
-def test_two_processes_train_the_run_of_one(trained):
-  project, _ = trained
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
-  directory = project.folder / 'two_hosts'
-  commands = [
-    project.command(
-      directory, 'Run.mesh = @MeshConfig()', 'MeshConfig.fsdp = 2',
-      arguments=[f'--coordinator_address=localhost:{port}', '--num_processes=2', f'--process_id={i}'],
-    )
-    for i in range(2)
-  ]  # fmt: skip
-  processes = [
-    subprocess.Popen(c, env=project.environment(), cwd=project.folder, text=True,
-                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    for c in commands
-  ]  # fmt: skip
-  try:
-    outputs = [p.communicate(timeout=300)[0] for p in processes]
-  finally:
-    for p in processes:
-      p.kill()
-  assert [p.returncode for p in processes] == [0, 0], outputs
-  expected = _losses(project.folder / 'run')
-  losses = _losses(directory)
-  assert losses[0] == pytest.approx(expected[0], rel=1e-5)
-  assert losses == pytest.approx(expected, rel=1e-3)
