@@ -43,7 +43,8 @@ def audit(args: argparse.Namespace) -> None:
   """Builds what is missing, measures, prints and writes."""
   seqio_side.import_tensorflow()
   from jaxlink.auditing import measure, page, terminal
-  from jaxlink.data import cache_plan, resolve
+  from jaxlink.data import resolve
+  from jaxlink.data.caching import cache_plan
   from jaxlink.link.policy import LinkPolicy
 
   if args.gin_file:

@@ -52,7 +52,7 @@ def answer(
     cache_dir: folder of all caches.
     processes: that tokenise; 0 chooses.
     evaluation_needed: whether it is an error if no task has the evaluation split.
-    beam: `jaxlink.data.beam.Beam`, the pipeline that builds caches instead of processes.
+    beam: `jaxlink.data.caching.beam.Beam`, the pipeline that builds caches instead of processes.
 
   Raises:
     ValueError, FileNotFoundError: an unknown module, mixture, task, split or lexicon, bad rates, bad
@@ -62,7 +62,8 @@ def answer(
   import seqio
 
   from jaxlink.data import blocks as blocks_lib
-  from jaxlink.data import build, cache_plan, fingerprint, linking, registry, resolve
+  from jaxlink.data import fingerprint, linking, registry, resolve
+  from jaxlink.data.caching import build, cache_plan
   from jaxlink.link.policy import LinkPolicy
 
   for module in request['modules']:
@@ -157,8 +158,9 @@ def publish(request: dict[str, Any], folder: str, seed: int) -> None:
   """
   seqio_side.import_tensorflow()
 
-  from jaxlink.data import cache_plan, fingerprint, linking
-  from jaxlink.data import publish as publish_lib
+  from jaxlink.data import fingerprint, linking
+  from jaxlink.data.caching import cache_plan
+  from jaxlink.data.caching import publish as publish_lib
 
   for module in request['modules']:
     seqio_side.import_module(module)
@@ -346,7 +348,7 @@ def _beam(args: argparse.Namespace, options: list[str]) -> Any:
     )
   seqio_side.import_tensorflow()
 
-  from jaxlink.data.beam import Beam
+  from jaxlink.data.caching.beam import Beam
 
   return Beam(args.runner, tuple(options), args.work_dir)
 

@@ -29,7 +29,9 @@ def describe_sources(part: StageData) -> str:
   sequences = part.stage.steps * part.stage.batch
   opening = mixture.shares_at(part.batches.phase)
   closing = mixture.shares_at(part.batches.phase + max(0, sequences - 1))
-  lines = ['source           unique tokens             share    tokens read   repetitions    in all']
+  lines = [
+    'source           unique tokens             share    tokens read   repetitions    in all'
+  ]
   for n, (name, blocks) in enumerate(zip(mixture.names, part.blocks, strict=True)):
     if n == _SHOWN:
       lines.append(f'… and {len(mixture.names) - n:,} more sources')
@@ -132,7 +134,10 @@ def describe_dose(source: Windows | LinkedWindows, others: Sequence[Blocks]) -> 
       f'{dose["shortfall"]:.1%} of all words are missing'
     )
   for example in blocks.manifest['examples']:
-    lines += [f'  before: {report.clip(example["original"])}', f'  after:  {report.clip(example["substituted"])}']
+    lines += [
+      f'  before: {report.clip(example["original"])}',
+      f'  after:  {report.clip(example["substituted"])}',
+    ]
   return '\n'.join(lines)
 
 

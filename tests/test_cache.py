@@ -108,7 +108,13 @@ def test_a_failing_command_ends_with_one_line_and_a_code(folder):
 
 def request(**stage):
   policy = stage.pop('policy', None)
-  stage = {'mixture': 'cmd_en_cmd_tr', 'rates_needed': True, 'link': {}, 'link_route': 'load', **stage}
+  stage = {
+    'mixture': 'cmd_en_cmd_tr',
+    'rates_needed': True,
+    'link': {},
+    'link_route': 'load',
+    **stage,
+  }
   if policy is not None:
     stage['link'] = {
       policy.pop('task', 'cmd_en'): {'lexicon': 'cmd_tr', 'language': 'tr', **policy}

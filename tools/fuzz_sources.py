@@ -44,7 +44,8 @@ import pyarrow.parquet as pq
 import zstandard
 from array_record.python import array_record_module
 
-from jaxlink.data import source_bytes, sources
+from jaxlink.data import sources
+from jaxlink.data.sources import opening as source_bytes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a script's own folder is there, not its parent
 from tools import fuzz_sources_counts as counts

@@ -18,8 +18,9 @@ from typing import Any
 import tqdm
 
 from jaxlink.auditing import coverage, sentences, texts
-from jaxlink.data import cache_plan, fingerprint, link_sample, linking, rewriting
+from jaxlink.data import fingerprint, link_sample, linking
 from jaxlink.data.blocks import Blocks
+from jaxlink.data.caching import cache_plan, rewriting
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.resolve import Source
 from jaxlink.data.tokenizer import Tokenizer

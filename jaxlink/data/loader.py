@@ -35,8 +35,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from jaxlink.data.linked import LinkedWindows, counts_of
+from jaxlink.data.mixing.scheduled import ScheduledMixture
 from jaxlink.data.mixture import Mixture
-from jaxlink.data.scheduled import ScheduledMixture
 from jaxlink.data.windows import Windows
 
 _BY_ROW = ('source', 'counts')  # have no axis of length T

@@ -47,7 +47,7 @@ def prepared(project) -> Prepared:
 def measured(prepared: Prepared, policy: LinkPolicy):
   """The audit of the tiny project under a policy."""
   from jaxlink.auditing import measure
-  from jaxlink.data.cache_plan import CacheSettings
+  from jaxlink.data.caching.cache_plan import CacheSettings
 
   english, turkish = (stage[0] for stage in prepared.resolution.stages)
   return measure.measure(

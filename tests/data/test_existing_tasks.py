@@ -13,8 +13,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import build, cache_plan, existing, linking, publish, registry, rewriting
+from jaxlink.data import existing, linking, registry
 from jaxlink.data.blocks import MANIFEST
+from jaxlink.data.caching import build, cache_plan, publish, rewriting
 from jaxlink.data.fingerprint import Inputs
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.evaluation import held_out

@@ -367,7 +367,8 @@ def test_each_ingredient_of_a_cache_changes_its_fingerprint(
 
   import regex
 
-  from jaxlink.data import cache_plan, linking, register
+  from jaxlink.data import linking, register
+  from jaxlink.data.caching import cache_plan
   from jaxlink.link import words
   from jaxlink.link.policy import LinkPolicy
 
@@ -439,7 +440,7 @@ def test_the_function_behind_a_foreign_source_counts(forget_tasks):
   import seqio
   import tensorflow as tf
 
-  from jaxlink.data import cache_plan
+  from jaxlink.data.caching import cache_plan
 
   def of(text):
     def rows(split, shuffle_files, seed=None):

@@ -9,16 +9,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxlink.data import (
-  build,
-  cache_plan,
-  fingerprint,
-  linking,
-  publish,
-  register,
-  registry,
-  rewriting,
-)
+from jaxlink.data import fingerprint, linking, register, registry
+from jaxlink.data.caching import build, cache_plan, publish, rewriting
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.link.draws import key_of

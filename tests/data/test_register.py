@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from jaxlink import cache
-from jaxlink.data import build, cache_plan, register
+from jaxlink.data import register
+from jaxlink.data.caching import build, cache_plan
 from jaxlink.data.fingerprint import Inputs, difference
 from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
 

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxlink.config import nearest
-from jaxlink.data import cache_plan, machine, shards
+from jaxlink.data.caching import cache_plan, machine, shards
 
 RUNNERS = (
   'DirectRunner', 'PrismRunner', 'FlinkRunner', 'SparkRunner', 'PortableRunner', 'DataflowRunner',

@@ -27,11 +27,12 @@ import numpy as np
 import seqio
 import tqdm
 
-from jaxlink.data import beam as beam_lib
 from jaxlink.data import blocks as blocks_lib
-from jaxlink.data import cache_plan, cleaning, existing, machine, register, registry, rewriting
+from jaxlink.data import cleaning, existing, register, registry
 from jaxlink.data import fingerprint as fingerprint_lib
-from jaxlink.data import shards as shards_lib
+from jaxlink.data.caching import beam as beam_lib
+from jaxlink.data.caching import cache_plan, machine, rewriting
+from jaxlink.data.caching import shards as shards_lib
 
 # A small source is read in this process: starting workers takes longer (a TensorFlow import each).
 _SMALL = 32 << 20  # bytes on disk

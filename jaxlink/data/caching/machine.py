@@ -40,7 +40,7 @@ def pool(processes: int) -> Iterator[Any]:
     yield lambda function, calls: (event for call in calls for event in function(*call))
     return
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['tensorflow', 'seqio', 'jaxlink.data.shards'])
+  context.set_forkserver_preload(['tensorflow', 'seqio', 'jaxlink.data.caching.shards'])
   events = context.SimpleQueue()
   with concurrent.futures.ProcessPoolExecutor(
     processes, mp_context=context, initializer=_start_worker, initargs=(events,)

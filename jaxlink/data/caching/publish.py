@@ -15,7 +15,7 @@ from typing import Any
 
 import tqdm
 
-from jaxlink.data import cache_plan, rewriting
+from jaxlink.data.caching import cache_plan, rewriting
 from jaxlink.link.policy import Dose
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import cache_plan, linking, registry
+from jaxlink.data import linking, registry
 from jaxlink.data import preprocessors as prep
+from jaxlink.data.caching import cache_plan
 from jaxlink.link import draws, substitute
 from jaxlink.link import policy as policy_lib
 from jaxlink.link.policy import DOSE_FIELDS, Dose

@@ -5,7 +5,7 @@
                 runs make one file.
   cache_shard   merges the runs of all parts for its shard, and writes the shard's blocks.
 
-A process pool (`jaxlink.data.build`) and Beam (`jaxlink.data.beam`) call the same two, which meet in
+A process pool (`jaxlink.data.caching.build`) and Beam (`jaxlink.data.caching.beam`) call the same two, which meet in
 a work folder: a disk, or a bucket (`machine.Store`). Beam has an exchange of its own, GroupByKey,
 which is not used: its groups come unsorted, so that each would have to be held or sorted again, and
 what a killed pipeline had read would be lost. Here memory does not grow with the source (a run's
@@ -32,7 +32,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxlink.data import blocks as blocks_lib
-from jaxlink.data import cache_plan, cleaning, machine, register, rewriting
+from jaxlink.data import cleaning, register
+from jaxlink.data.caching import cache_plan, machine, rewriting
 from jaxlink.link import draws
 from jaxlink.link.policy import DOSE_FIELDS
 

@@ -28,13 +28,13 @@ def prepare(job: Any, processes: int = 1) -> None:
   """Makes the tables that a job's cleaning steps need; returns at once where none does.
 
   Args:
-    job: `jaxlink.data.shards.Job`.
+    job: `jaxlink.data.caching.shards.Job`.
     processes: that index parts of the source at a time.
   """
   steps = _comparing_steps(job.plan.get_task())
   if not steps:
     return
-  from jaxlink.data import machine
+  from jaxlink.data.caching import machine
 
   store = machine.Store(job.work)
   for at, step in steps:
@@ -134,7 +134,7 @@ def _index_part(job: Any, at: int, part: int) -> Iterator[dict]:
   """Indexes what reaches a step of one part of the source."""
   import seqio
 
-  from jaxlink.data import cache_plan, machine
+  from jaxlink.data.caching import cache_plan, machine
 
   store, name = machine.Store(job.work), _part(at, job.parts, part)
   if not store.exists(name):

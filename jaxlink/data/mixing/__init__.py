@@ -25,11 +25,11 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from jaxlink.config import configurable, nearest
-from jaxlink.data import mixing_policies as policies
-from jaxlink.data.mixing_policies import Number, Rate, text
+from jaxlink.data.mixing import policies
+from jaxlink.data.mixing.policies import Number, Rate, text
+from jaxlink.data.mixing.scheduled import ScheduledMixture
+from jaxlink.data.mixing.split_tree import Curves, Knot
 from jaxlink.data.mixture import Mixture, exact
-from jaxlink.data.scheduled import ScheduledMixture
-from jaxlink.data.split_tree import Curves, Knot
 
 _UNIMAX_REPETITIONS = 1
 _WARN_ABOVE = 20

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
+from jaxlink.data.mixing.split_tree import Curves, Knot
 from jaxlink.data.mixture import exact, parse_rate
-from jaxlink.data.split_tree import Curves, Knot
 
 Number = float | int | str
 Rate = Number | Fraction | None | tuple[tuple[Number, Number], ...]

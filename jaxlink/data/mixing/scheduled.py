@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxlink.data import mixture
-from jaxlink.data.split_tree import Curves, Knot, Splitter, choose_tree
+from jaxlink.data.mixing.split_tree import Curves, Knot, Splitter, choose_tree
 
 
 class ScheduledMixture:

@@ -21,8 +21,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from jaxlink.config import nearest
-from jaxlink.data import source_bytes, source_lines, source_records
-from jaxlink.data.source_bytes import Bad, Broken
+from jaxlink.data.sources import lines as source_lines
+from jaxlink.data.sources import opening as source_bytes
+from jaxlink.data.sources import records as source_records
+from jaxlink.data.sources.opening import Bad, Broken
 
 OnBad = Literal['raise', 'skip']
 PLACES = 20  # named of each reason

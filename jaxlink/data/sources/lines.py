@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxlink.data.source_bytes import Bad, Broken, chunks
+from jaxlink.data.sources.opening import Bad, Broken, chunks
 
 if TYPE_CHECKING:
   from jaxlink.data.sources import Reading

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec.implementations.local
 
-from jaxlink.data.source_bytes import Bad, Broken, opened, place
-from jaxlink.data.source_lines import decode_json, decode_line, text_of, too_long
+from jaxlink.data.sources.lines import decode_json, decode_line, text_of, too_long
+from jaxlink.data.sources.opening import Bad, Broken, opened, place
 
 if TYPE_CHECKING:
   from jaxlink.data.sources import Reading

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxlink.data import beam, build, cache_plan, machine
 from jaxlink.data.blocks import ShardWriter
-from tests.data.test_build import (
+from jaxlink.data.caching import beam, build, cache_plan, machine
+from tests.data.caching.test_build import (
   POLICY,
   SETTINGS,
   digests,
@@ -18,7 +18,7 @@ from tests.data.test_build import (
   write_corpus,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures('forget_tasks')
 
 
@@ -188,7 +188,8 @@ def test_killed_in_either_half_a_pipeline_goes_on_where_it_was(tmp_path, tiny_to
   files = write_corpus(tmp_path, files=12)['train']
   (tmp_path / 'killed_tasks.py').write_text(f"""
 import os, signal
-from jaxlink.data import build, register, shards
+from jaxlink.data import register
+from jaxlink.data.caching import build, shards
 build._PART = 4000
 register.register_corpus('killed_en', {{'train': {files!r}}}, language='en', on_bad='skip', max_bad=3,
                          tokenizer={tiny_tokenizers['byte_level']!r})

@@ -18,9 +18,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from jaxlink.data import build, cache_plan, linking, machine, register, shards
+from jaxlink.data import linking, register
 from jaxlink.data import preprocessors as prep
 from jaxlink.data.blocks import Blocks
+from jaxlink.data.caching import build, cache_plan, machine, shards
 from jaxlink.data.fingerprint import Inputs
 from jaxlink.data.tokenizer import BOS, EOS, Tokenizer
 from jaxlink.link import substitute as substitute_lib
@@ -32,7 +33,7 @@ from tests.data.conftest import SAMPLE, sample_text
 
 pytestmark = pytest.mark.usefixtures('forget_tasks')
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETTINGS = cache_plan.CacheSettings(shards=3, block=256)
 POLICY = linking.resolve_policy(  # as the command does with a recipe's
   LinkPolicy(lexicon=str(SAMPLE / 'en-tr.tsv'), language='tr', doc_fraction=0.8)
@@ -523,9 +524,10 @@ def test_settings_below_one_are_errors(name):
 DRIVER = '''
 import hashlib, json, os, signal, sys
 import seqio, tensorflow
-from jaxlink.data import blocks, build, cache_plan, shards
+from jaxlink.data import blocks
+from jaxlink.data.caching import build, cache_plan, shards
 from jaxlink.data.fingerprint import Inputs
-from tests.data import test_build
+from tests.data.caching import test_build
 
 folder, tokenizer = sys.argv[1:]
 build._SMALL, build._PART = 0, 9000

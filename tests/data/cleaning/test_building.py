@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import seqio
 
-from jaxlink.data import build, cache_plan, cleaning, linking, register, shards
+from jaxlink.data import cleaning, linking, register
+from jaxlink.data.caching import build, cache_plan, shards
 from jaxlink.data.cleaning import duplicates
 from jaxlink.data.fingerprint import Inputs
 from jaxlink.data.tokenizer import Tokenizer

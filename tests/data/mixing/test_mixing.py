@@ -8,8 +8,8 @@ import pytest
 
 from jaxlink.config import parse
 from jaxlink.data.mixing import MixingConfig, ResolvedMixing, resolve, warnings_of
+from jaxlink.data.mixing.scheduled import ScheduledMixture
 from jaxlink.data.mixture import Mixture
-from jaxlink.data.scheduled import ScheduledMixture
 
 F = Fraction
 RATES = {'sample_en': '3/4', 'sample_tr': '1/4', 'sample_sw': 0.5}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxlink.data.mixing_policies import (
+from jaxlink.data.mixing.policies import (
   by_temperature,
   cap_shares,
   given_shares,
@@ -14,8 +14,8 @@ from jaxlink.data.mixing_policies import (
   repeated_shares,
   unimax,
 )
+from jaxlink.data.mixing.split_tree import Curves
 from jaxlink.data.mixture import Mixture
-from jaxlink.data.split_tree import Curves
 
 F = Fraction
 sizes_of_sources = st.lists(st.integers(1, 10**12), min_size=1, max_size=12)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from jaxlink.data.mixing.scheduled import ScheduledMixture
+from jaxlink.data.mixing.split_tree import _passes
 from jaxlink.data.mixture import Mixture
-from jaxlink.data.scheduled import ScheduledMixture
-from jaxlink.data.split_tree import _passes
 
 
 def of(*knots):

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from jaxlink.data import source_lines
 from jaxlink.data.sources import (
   BadDocument,
 )
-from tests.data.source_files import COMPRESS, PROVERBS, jsonl, skipping, texts, write_records
+from jaxlink.data.sources import lines as source_lines
+from tests.data.sources.files import COMPRESS, PROVERBS, jsonl, skipping, texts, write_records
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@ import json
 
 import pytest
 
-from jaxlink.data import source_bytes, source_lines, source_records, sources
+from jaxlink.data import sources
+from jaxlink.data.sources import lines as source_lines
+from jaxlink.data.sources import opening as source_bytes
+from jaxlink.data.sources import records as source_records
 from tools import fuzz_sources
 
 SEEDS = 500

@@ -6,7 +6,14 @@ import tensorflow as tf
 from jaxlink.data.sources import (
   BadDocument,
 )
-from tests.data.source_files import ENCODE_RECORD, PROVERBS, example, skipping, texts, write_records
+from tests.data.sources.files import (
+  ENCODE_RECORD,
+  PROVERBS,
+  example,
+  skipping,
+  texts,
+  write_records,
+)
 
 
 def test_a_parquet_column_is_read(tmp_path):

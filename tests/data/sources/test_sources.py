@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from jaxlink.data.source_bytes import Bad
 from jaxlink.data.sources import (
   PLACES,
   BadDocument,
@@ -20,7 +19,8 @@ from jaxlink.data.sources import (
   file_format,
   read_documents,
 )
-from tests.data.source_files import (
+from jaxlink.data.sources.opening import Bad
+from tests.data.sources.files import (
   COMPRESS,
   PROVERBS,
   jsonl,
