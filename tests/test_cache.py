@@ -218,9 +218,10 @@ def test_bad_lines_and_empty_documents_are_told_when_a_cache_is_built_and_when_i
   asked = {**request(mixture='cmd_skip'), 'evaluation_split': ''}
   for _ in range(2):
     cache.answer(asked, 'cache', processes=1)
-    assert capsys.readouterr().out == (
-      'data: cmd_skip:train: 2 bad lines and 1 empty documents left out\n'
-    )
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == 'data: cmd_skip:train: 2 bad lines and 1 empty documents left out'
+    assert second.startswith('data: cmd_skip:train: not JSON: 2 (')
+    assert [f'skip.jsonl, line {n}: not JSON' in second for n in (2, 4)] == [True, True]
   cache.answer({**request(), 'evaluation_split': ''}, 'cache', processes=1)
   assert capsys.readouterr().out == ''
 

@@ -337,7 +337,6 @@ def test_sigterm_while_the_data_is_prepared_ends_its_process_too_and_says_so(pro
     (['EvaluationConfig.generate_tokens = 64'],
      r'generate_tokens is 64, .*EvaluationConfig.prompts .*DecoderConfig.max_length allows 64'),
     (['Run.stages = []'], 'Run.stages is empty'),
-    (["Run.stages = [@a/Stage(), @b/Stage()]"], 'one stage a run'),
     (["DecoderConfig.remat = 'ful'"], "Nearest: 'full'"),
   ],
 )  # fmt: skip

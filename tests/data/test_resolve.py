@@ -126,7 +126,7 @@ def test_rates_are_the_mixtures_where_they_are_needed_and_link_may_be_part_of_th
   asked['stages'][0]['rates_needed'] = False
   linked = resolve.resolve(asked, 'cache', processes=1)
   rates = [{s.task: s.rate for s in r.stages[0]} for r in (plain, linked)]
-  assert rates == [{'res_en': '1/2', 'res_tr': '1/2'}, {'res_en': '', 'res_tr': ''}]
+  assert rates == [{'res_en': '2/3', 'res_tr': '1/3'}, {'res_en': '', 'res_tr': ''}]
   folders = [{s.task: s.folder for s in r.stages[0]} for r in (plain, linked)]
   assert folders[0]['res_tr'] == folders[1]['res_tr']
   assert folders[0]['res_en'] != folders[1]['res_en']
