@@ -42,7 +42,6 @@ def answer(
   cache_dir: str,
   *,
   processes: int = 0,
-  evaluation_needed: bool = True,
   beam: Any = None,
 ) -> None:
   """Resolves a request (`jaxlink.data.resolve`), builds its caches and keeps the answer.
@@ -51,7 +50,6 @@ def answer(
     request: from `resolve.make_request`.
     cache_dir: folder of all caches.
     processes: that tokenise; 0 chooses.
-    evaluation_needed: whether it is an error if no task has the evaluation split.
     beam: `jaxlink.data.caching.beam.Beam`, the pipeline that builds caches instead of processes.
 
   Raises:
@@ -109,7 +107,7 @@ def answer(
     {**add(task, split), 'rate': ''} for task in tasks
     if split in seqio.TaskRegistry.get(task).source.splits
   ]  # fmt: skip
-  if split and evaluation_needed and not evaluations:
+  if split and request.get('evaluation_needed', True) and not evaluations:
     splits = sorted({str(s) for t in tasks for s in seqio.TaskRegistry.get(t).source.splits})
     raise ValueError(
       f'EvaluationConfig.split is {split!r}: no task of the stages has it.{nearest(split, splits)} '
@@ -406,7 +404,7 @@ def main() -> None:
       stage = {'mixture': args.mixture, 'rates_needed': False, 'link': {}, 'link_route': 'load'}
       request = {
         'modules': args.modules, 'stages': [stage], 'seed_link': 0,
-        'evaluation_split': 'validation', 'shards': 8, 'block': 4096,
+        'evaluation_split': 'validation', 'evaluation_needed': False, 'shards': 8, 'block': 4096,
       }  # fmt: skip
       cache_dir = args.cache_dir or 'cache'
     else:
@@ -414,9 +412,7 @@ def main() -> None:
     if args.publish:
       publish(request, args.publish, run.seed_link if args.gin_file else 0)
     else:
-      answer(
-        request, cache_dir, processes=args.processes, evaluation_needed=not args.mixture, beam=beam
-      )
+      answer(request, cache_dir, processes=args.processes, beam=beam)
   except (ValueError, TypeError, OSError, concurrent.futures.BrokenExecutor) as error:
     sys.exit(f'error: {error}')
 

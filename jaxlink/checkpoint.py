@@ -194,6 +194,11 @@ class Keeper:
     )
     return restored.state, restored.meta
 
+  def check(self, step: int, abstract: _Tree) -> None:
+    """Raises what `restore` would raise of such a step and state, without reading arrays."""
+    self._check_step(step)
+    self._check_tree(step, abstract)
+
   def read_meta(self, step: int) -> dict[str, Any]:
     """The meta dict alone. Raises FileNotFoundError where there is no such step."""
     self._check_step(step)

@@ -15,10 +15,10 @@ import numpy as np
 
 from jaxlink import mesh as mesh_lib
 from jaxlink import report as report_lib
+from jaxlink import report_data, stage_data
 from jaxlink import step as step_lib
-from jaxlink.data import resolve
 from jaxlink.data.linked import counts_of
-from jaxlink.data.tokenizer import Tokenizer, padded_size
+from jaxlink.data.tokenizer import padded_size
 from jaxlink.optimizer import make_optimizer, make_schedule
 from jaxlink.stage import Run, Stage
 
@@ -46,12 +46,10 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   devices = jax.device_count() if here else math.prod(max(1, n) for n in _axes(run))
   mesh = mesh_lib.make_mesh(run.mesh) if here else mesh_lib.abstract_mesh(run.mesh, devices)
   platform = jax.devices()[0].platform if here else 'tpu'
-  request = resolve.make_request(run)
-  reason = resolve.stale(request, run.data.cache_dir)
-  vocabulary, resolution = run.model.vocabulary, None
-  if reason is None:
-    resolution = resolve.read(resolve.kept_path(request, run.data.cache_dir), run.data.cache_dir)
-    vocabulary = vocabulary or padded_size(Tokenizer(resolution.tokenizer['path']).size)
+  data, reason = stage_data.open_if_prepared(run)
+  vocabulary = run.model.vocabulary
+  if data:
+    vocabulary = vocabulary or padded_size(data.tokenizer.size)
   model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
   print(report_lib.describe_model(model, run.evaluation_length))
   axes = ', '.join(f'{name} {size}' for name, size in mesh.shape.items())
@@ -61,11 +59,12 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
     first = run.first_step(k)
     optimizer = make_optimizer(stage.optimizer, stage.steps, first)
     state = step_lib.abstract_state(model, optimizer, mesh)
-    counts = _counts(stage)
+    part = data.stages[k] if data else None
+    counts = len(part.batches.count_names) if part else _counts(stage)
     batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts)
-    sources = len(resolution.stages[k]) if resolution else len(stage.rates) or 2
+    sources = len(part.sources) if part else len(stage.rates) or 2
     counted = f'{sources} sources'
-    if not resolution:
+    if not part:
       counted += ' assumed, ' + (
         'as in Stage.rates' if stage.rates else 'as of one target and one auxiliary language'
       )
@@ -79,11 +78,15 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
       size = sum(_bytes_per_device(leaf) for leaf in jax.tree.leaves(state))
       print(f'parameters and optimizer state: {size / 2**30:.2f} GiB on each device')
     print(report_lib.describe_stage(stage))
+    if part:
+      print(report_data.describe_sources(part))
     print(
       f'  {mesh_lib.rows_per_device(mesh, stage.batch)} sequences a device; train step: {counted}; lowered '
       f'for {platform}, {len(lowered.as_text()):,} characters of StableHLO'
     )
 
+  if data:
+    print(report_data.describe_forecast(data))
   command = ' '.join(f'--gin_file={name}' for name in gin_files)
   missing = []
   if not here:
@@ -91,7 +94,7 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
       f'devices: of this machine ({jax.devices()[0].platform}): {lack} On each host of a machine that has them: '
       f'python -m jaxlink.train {command} --distributed'
     )
-  if reason is not None:
+  if data is None:
     missing.append(f'cache: {reason}. To make it: python -m jaxlink.cache {command}')
   print('\n'.join(['missing:', *(f'  {m}' for m in missing)]) if missing else 'nothing is missing')
   return int(bool(missing))

@@ -32,6 +32,7 @@ import tqdm
 
 _WINDOW = 50  # steps over which tokens/s is taken
 _PLAIN_SECONDS = 10.0  # between lines where there is no terminal
+_BAR_SECONDS = 0.5  # between texts beside the bar
 
 # Dense bfloat16 flop/s of one device, by the name that JAX gives it. Sources: cloud.google.com/tpu/docs
 # (v4, v5e, v5p, v6e) and NVIDIA's data sheets (A100; H100 and H200 SXM, half of what they state with
@@ -178,18 +179,19 @@ class Logger:
     self._flatten: Callable[[dict[str, Any]], dict[str, Any]] = dict
     self._stream = sys.stderr if stream is None else stream
     self.last: dict[str, Any] = {}  # the values that were fetched last
-    self._pending: tuple[int, Any, Mapping[str, Any], str] | None = None
+    self._pending: tuple[int, Any, Mapping[str, Any], Callable[[], str]] | None = None
     # (step, seconds) of finished steps: the first ends the first step, so compiling is left out.
     self._times: collections.deque[tuple[int, float]] = collections.deque(maxlen=_WINDOW + 1)
     self._bar = None
-    self._said = -math.inf
+    self._said, self._every = -math.inf, _PLAIN_SECONDS
     if metrics.writer and self._stream.isatty():
+      self._every = _BAR_SECONDS
       self._bar = tqdm.tqdm(
         total=steps,
         initial=start,
         file=self._stream,
         unit='step',
-        bar_format='{percentage:3.0f} %|{bar}| step {n_fmt}/{total_fmt}{postfix}, ETA {remaining}',
+        bar_format='{percentage:3.0f} %|{bar}| step {n_fmt}/{total_fmt}{postfix}',
       )
 
   def begin_stage(
@@ -213,7 +215,7 @@ class Logger:
     step: int,
     device_metrics: Any,
     host_metrics: Mapping[str, Any] | None = None,
-    note: str = '',
+    note: Callable[[], str] = str,
   ) -> dict[str, Any] | None:
     """Keeps the metrics of `step` and writes those of the call before.
 
@@ -221,7 +223,7 @@ class Logger:
       step: finished updates: 1 after the first.
       device_metrics: a dict of scalar arrays, perhaps not yet computed; not looked at in this call.
       host_metrics: numbers that are known already, such as the seconds spent waiting for data.
-      note: more for the progress line.
+      note: more for the progress line; called when a line is shown.
 
     Returns:
       The values of the step before, as fetched and written, or None at the first call.
@@ -260,21 +262,25 @@ class Logger:
     if self._bar is not None:
       self._bar.close()
 
-  def _show(self, step: int, values: Mapping[str, Any], now: float, note: str) -> None:
-    loss = f', loss {float(values["loss"]):.4f}' if 'loss' in values else ''
-    rate = values.get('tokens_per_second')
-    speed = f', {rate:,.0f} tokens/s' if rate else ''
-    speed += f', {note}' if note else ''
-    if self._bar is not None:
-      self._bar.set_postfix_str(f'{loss}{speed}'.removeprefix(', '), refresh=False)
-      self._bar.update(step - self._bar.n)
-    elif now - self._said >= _PLAIN_SECONDS or step == self._steps:
+  def _show(
+    self, step: int, values: Mapping[str, Any], now: float, note: Callable[[], str]
+  ) -> None:
+    if now - self._said >= self._every or step == self._steps:
       self._said = now
-      left = ''
+      parts = [f'loss {float(values["loss"]):.4f}'] if 'loss' in values else []
+      if rate := values.get('tokens_per_second'):
+        parts.append(f'{rate:,.0f} tokens/s')
+      parts += [text] if (text := note()) else []
       if rate:
         seconds = round((self._tokens_at(self._steps) - self._tokens_at(step)) / rate)
-        left = f', ETA {datetime.timedelta(seconds=seconds)}'
-      print(f'step {step}/{self._steps}{loss}{speed}{left}', file=self._stream, flush=True)
+        parts.append(f'ETA {datetime.timedelta(seconds=seconds)}')
+      line = ', '.join(parts)
+      if self._bar is None:
+        print(f'step {step}/{self._steps}, {line}', file=self._stream, flush=True)
+      else:
+        self._bar.set_postfix_str(line, refresh=False)
+    if self._bar is not None:
+      self._bar.update(step - self._bar.n)
 
 
 def peak_flops(devices: Iterable[jax.Device]) -> float | None:

@@ -5,12 +5,11 @@ from, and ends at another; a checkpoint holds the position of its step. All of i
 of sequences: nothing is carried from batch to batch.
 
 Easy to get wrong: the order of a source goes on only where sequences start at the same places. With another
-sequence length or another dose they do not. Such a stage begins the source's next epoch, whose order is
-its own; what was left of the last epoch is read in the new one.
+sequence length or another dose they do not. Such a stage begins an epoch that no stage has begun before;
+a later stage that reads as an earlier one did goes on where that one stood.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -23,15 +22,15 @@ class Reading:
   """What has been read of a source.
 
   Attributes:
-    order: of its windows, see `jaxlink.data.windows.Windows.order`.
-    next: its next sequence in that order.
+    orders: each order of its windows (`jaxlink.data.windows.Windows.order`) → its next sequence in it.
+    epochs: how many have been begun, in whichever order: the next one that is nobody's.
     passed: source tokens that were passed, in all.
     sequences: that were trained on, in all.
     tokens: that were trained on, in all.
   """
 
-  order: str
-  next: int
+  orders: Mapping[str, int]
+  epochs: int
   passed: Fraction
   sequences: int
   tokens: int
@@ -78,9 +77,9 @@ class Position:
     reading = self.readings.get(window.blocks.name)
     if reading is None:
       return 0
-    if reading.order == window.order:
-      return reading.next
-    return int(window.first(math.ceil(reading.passed / window.blocks.tokens)))
+    if window.order in reading.orders:
+      return reading.orders[window.order]
+    return int(window.first(reading.epochs))
 
   def after(self, batches: Batches, steps: int) -> 'Position':
     """The position after `steps` batches of a stage that begins here."""
@@ -88,10 +87,14 @@ class Position:
     counts = batches.counts(steps).tolist()
     for window, first, count in zip(batches.windows, batches.firsts, counts, strict=True):
       name = window.blocks.name
-      before = readings.get(name, Reading(window.order, first, Fraction(0), 0, 0))
+      before = readings.get(name, Reading({}, 0, Fraction(0), 0, 0))
+      if not count:
+        readings[name] = before
+        continue
+      epoch = int((first + count - 1) * window.stride // window.blocks.tokens)
       readings[name] = Reading(
-        window.order,
-        first + count,
+        {**before.orders, window.order: first + count},
+        max(before.epochs, epoch + 1),
         before.passed + count * window.stride,
         before.sequences + count,
         before.tokens + count * batches.length,

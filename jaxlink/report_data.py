@@ -15,6 +15,7 @@ from jaxlink.data.blocks import Blocks
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.windows import Windows
 from jaxlink.link.formats import languages
+from jaxlink.stage import Stage
 from jaxlink.stage_data import RunData, StageData
 
 _SENTENCES = 3  # rewritten sentences that are shown
@@ -44,16 +45,32 @@ def describe_sources(part: StageData) -> str:
       f'{name:<16} {blocks.tokens:>13,} {share:>17} {entry["tokens"]:>14,} '
       f'{entry["repetitions"]:>13,.2f} {entry["all_repetitions"]:>9,.2f}'
     )
-  return '\n'.join([*lines, *(f'  {note}' for note in part.shares.notes)])
+  notes = [*part.shares.notes, *_late_points(part.stage)]
+  return '\n'.join([*lines, *(f'  {note}' for note in notes)])
+
+
+def _late_points(stage: Stage) -> list[str]:
+  """A line for each curve with a point that the stage does not reach."""
+  curves = {f'Stage.rates[{task!r}]': rate for task, rate in stage.rates.items()}
+  for task, policy in stage.link.items():
+    curves[f'LinkPolicy.doc_fraction of {task}'] = policy.doc_fraction
+    curves[f'LinkPolicy.word_ratio of {task}'] = policy.word_ratio
+  budget = stage.steps * stage.tokens_per_step
+  return [
+    f'warning: {name} has a point at {curve[-1][0]:,} tokens, and the stage ends after {budget:,}: curves '
+    'count the tokens of their stage'
+    for name, curve in curves.items()
+    if isinstance(curve, tuple) and curve[-1][0] > budget
+  ]
 
 
 def describe_forecast(data: RunData) -> str:
   """How often each source will have been read by the end of the run, with a warning where it is too often."""
-  ends = data.stages[-1]
-  final: dict[str, float] = {}
+  final: dict[str, float] = {}  # the most, where stages branch
   for part in data.stages:
+    ends = part.ends
     for name, blocks in zip(part.batches.mixture.names, part.blocks, strict=True):
-      final[name] = float(ends.ends.repetitions(name, blocks.tokens))
+      final[name] = max(final.get(name, 0.0), float(ends.repetitions(name, blocks.tokens)))
   often = sorted(final.items(), key=lambda item: -item[1])
   shown = ', '.join(f'{name} {value:,.1f}' for name, value in often[:_SHOWN])
   more = f' and {len(often) - _SHOWN:,} more' if len(often) > _SHOWN else ''

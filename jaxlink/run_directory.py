@@ -154,6 +154,12 @@ def last_checkpoint(directory: pathlib.Path) -> int | None:
 
 def complete(run: Run, directory: pathlib.Path) -> bool:
   """Whether the run is trained, evaluated and saved to its last step."""
+  path = directory / 'config.json'
+  if not path.exists():
+    return False
+  old = json.loads(path.read_text(encoding='utf-8'))
+  if config.differences(old['stages'], config.resolved(run)['stages']):
+    return False  # stages were added or left out
   return run.steps in read_records(directory) and last_checkpoint(directory) == run.steps
 
 

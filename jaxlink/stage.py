@@ -9,6 +9,7 @@ second stage's first update is number `run.first_step(1)`.
 """
 
 import dataclasses
+import os
 from typing import Literal
 
 from jaxlink.checkpoint import CheckpointConfig
@@ -89,6 +90,13 @@ class EvaluationConfig:
         )
 
 
+def _folder_of(start_from: str) -> str | None:
+  directory, at, step = start_from.rpartition('@')
+  return (
+    os.path.abspath(directory if at and '/' not in step else start_from) if start_from else None
+  )
+
+
 Rate = float | int | str | None
 RateCurve = tuple[tuple[int, float | int | str], ...]
 
@@ -139,6 +147,11 @@ class Stage:
         f"Stage.name is {self.name!r}: it is a word or a few, without '/' and '@', which are for directories."
       )
     _check_local('Stage.start_from', self.start_from)
+    if self.rates and not self.mixing.uses_rates:
+      raise ValueError(
+        f'Stage.rates of {self.name!r} is {self.rates}, and MixingConfig.policy {self.mixing.policy!r} has no '
+        "use for rates: leave them out, or choose 'given'."
+      )
 
   @property
   def tokens_per_step(self) -> int:
@@ -200,7 +213,18 @@ class Run:
           f'{setting} is {length}: DecoderConfig.max_length allows {self.model.max_length} positions.'
         )
     names = [stage.name for stage in self.stages]
+    first = self.stages[0]
+    if first.optimizer_state == 'reset' and not first.start_from:
+      raise ValueError(
+        f"Stage.optimizer_state of {first.name!r} is 'reset', and the stage begins with fresh parameters: "
+        "it has none to reset. 'keep' is for it, too."
+      )
     for k, stage in enumerate(self.stages):
+      if _folder_of(stage.start_from) == os.path.abspath(self.directory):
+        raise ValueError(
+          f'Stage.start_from of {stage.name!r} is {stage.start_from!r}, the run itself: to branch within a '
+          'run, name an earlier stage.'
+        )
       if stage.name in names[:k]:
         raise ValueError(f'Stage.name {stage.name!r} is that of two stages: each has its own.')
       if stage.start_from in names[k:]:

@@ -11,6 +11,7 @@ when all before it are known: a source read in one counts as read in the next.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -35,6 +36,21 @@ _FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+  """A checkpoint of another run, as it was found when the stage was frozen.
+
+  Attributes:
+    directory: of the run.
+    step: of the checkpoint.
+    digest: of what lies beside the state there.
+  """
+
+  directory: str
+  step: int
+  digest: str
+
+
+@dataclasses.dataclass(frozen=True)
 class StageData:
   """The data of one stage.
 
@@ -45,6 +61,7 @@ class StageData:
     batches: all global batches, by the step of the stage.
     begins: the position before its first batch.
     request: by which its sources were resolved.
+    origin: the checkpoint of another run that it starts from, or None.
   """
 
   stage: Stage
@@ -53,6 +70,7 @@ class StageData:
   batches: Batches
   begins: Position
   request: Mapping[str, Any]
+  origin: 'Origin | None' = None
 
   @property
   def blocks(self) -> list[Blocks]:
@@ -133,17 +151,23 @@ def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
   added: tuple[tuple[resolve.Source, ...], ...] = ()
   request: Mapping[str, Any] = {}
   if first < len(run.stages):
-    request = resolve.make_request(dataclasses.replace(run, stages=run.stages[first:]))
+    request = resolve.make_request(run)
+    if first and not resolve.is_prepared(request, cache_dir):
+      later = dataclasses.replace(run, stages=run.stages[first:])
+      request = {**resolve.make_request(later), 'evaluation_needed': False}
+    else:
+      first = 0
     resolution = resolve.resolve(request, cache_dir, processes=run.data.build_processes)
     if special and resolution.tokenizer['sha256'] != special['sha256']:
       raise ValueError(
         'the tokenizer has changed since the run began: its parameters are of no use with another.'
       )
     special = special or resolution.tokenizer
-    known = {} if whole else {source.task: source for source in evaluations}
+    same = kept is not None and kept['evaluation_split'] == split
+    known = {source.task: source for source in evaluations} if same else {}
     evaluations = tuple(({s.task: s for s in resolution.evaluations} | known).values())
     added = resolution.stages[len(entries) - first :]
-  if gone := _missing(entries, (), cache_dir):
+  if gone := _missing(entries, evaluations, cache_dir):
     raise ValueError(
       f'{", ".join(gone)} is gone, and its text has changed since the run began. A run goes on with the '
       'data that it began with: bring the folder back, or give Run.directory another name.'
@@ -157,6 +181,25 @@ def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
   return RunData(tuple(opener.stages), evaluations, tokenizer, special)
 
 
+def open_if_prepared(run: Run) -> tuple[RunData | None, str]:
+  """Opens a run's stages if that takes no child process; else None, and why it does.
+
+  Raises:
+    What `open_stages` raises.
+  """
+  directory = pathlib.Path(run.directory)
+  kept = read(directory) if has_begun(directory) else None
+  entries = _still_valid(run, kept)
+  if (
+    len(entries) == len(run.stages)
+    and kept['evaluation_split'] == run.evaluation.split
+    and not _missing(entries, (), run.data.cache_dir)
+  ):
+    return open_stages(run, kept), ''
+  reason = resolve.stale(resolve.make_request(run), run.data.cache_dir)
+  return (open_stages(run, kept), '') if reason is None else (None, reason)
+
+
 def open_on_hosts(run: Run, directory: pathlib.Path) -> RunData:
   """Opens a run's stages on every host; the first resolves and freezes them.
 
@@ -166,7 +209,7 @@ def open_on_hosts(run: Run, directory: pathlib.Path) -> RunData:
   opened: list[RunData] = []
 
   def prepare() -> bool:
-    kept = read(directory)
+    kept = read(directory) if has_begun(directory) else None
     if kept and (reason := changed_text(kept, run.data.cache_dir)):
       print(f'data: the run goes on with the caches that it began with ({reason})', flush=True)
     opened.append(open_stages(run, kept))
@@ -183,6 +226,11 @@ def open_on_hosts(run: Run, directory: pathlib.Path) -> RunData:
       f'{", ".join(gone)} is not on this host: DataConfig.cache_dir is a folder that all hosts share.'
     )
   return open_stages(run, kept)
+
+
+def has_begun(directory: pathlib.Path) -> bool:
+  """Whether a run was started there: one that failed before its first step has frozen nothing."""
+  return (directory / 'config.json').exists()
 
 
 def read(directory: pathlib.Path) -> dict[str, Any] | None:
@@ -220,6 +268,7 @@ def freeze(run: Run, directory: pathlib.Path, data: RunData) -> None:
         'account': d.account(d.stage.steps),
         'batches': d.batches.fingerprint,
         'request': d.request,
+        'origin': dataclasses.asdict(d.origin) if d.origin else None,
       }
       for d in data.stages
     ],
@@ -272,7 +321,7 @@ class _Opener:
   ) -> None:
     """Works out a stage's shares and position from the sizes of its sources."""
     windows = [self._window(stage, source) for source in sources]
-    begins = self._position(stage)
+    origin, begins = self._origin(stage)
     tasks = [source.task for source in sources]
     for task in stage.rates:
       if task not in tasks:
@@ -292,7 +341,7 @@ class _Opener:
         for s, w in zip(sources, windows, strict=True)
       },
     )
-    self._append(stage, sources, windows, shares, begins, request)
+    self._append(stage, sources, windows, shares, begins, request, origin)
 
   def add_kept(self, stage: Stage, entry: Mapping[str, Any]) -> None:
     """Opens a stage as it was frozen."""
@@ -301,7 +350,8 @@ class _Opener:
     windows = [self._window(stage, source) for source in sources]
     shares = mixing.ResolvedMixing.from_json(entry['shares'])
     begins = Position.from_json(entry['begins'])
-    self._append(stage, sources, windows, shares, begins, entry['request'])
+    origin = Origin(**entry['origin']) if entry['origin'] else None
+    self._append(stage, sources, windows, shares, begins, entry['request'], origin)
     if self.stages[-1].batches.fingerprint != entry['batches']:
       changed = [
         window.blocks.name
@@ -318,7 +368,7 @@ class _Opener:
   def _append(
     self, stage: Stage, sources: Sequence[resolve.Source],
     windows: Sequence[Windows | LinkedWindows], shares: mixing.ResolvedMixing, begins: Position,
-    request: Mapping[str, Any],
+    request: Mapping[str, Any], origin: Origin | None,
   ) -> None:  # fmt: skip
     by_task = {s.task: (s, w) for s, w in zip(sources, windows, strict=True)}
     read = [by_task[task] for task in shares.names]  # what a cap leaves nothing is left out
@@ -332,23 +382,24 @@ class _Opener:
       phase=begins.phase if constant and begins.mixture == mixture.key else 0,
     )
     self.stages.append(
-      StageData(stage, tuple(s for s, _ in read), shares, batches, begins, request)
+      StageData(stage, tuple(s for s, _ in read), shares, batches, begins, request, origin)
     )
 
-  def _position(self, stage: Stage) -> Position:
+  def _origin(self, stage: Stage) -> tuple[Origin | None, Position]:
     """Where a stage begins."""
     if not stage.start_from:
-      return self.stages[-1].ends if self.stages else Position()
+      return None, self.stages[-1].ends if self.stages else Position()
     for earlier in self.stages:
       if earlier.stage.name == stage.start_from:
-        return earlier.ends
-    meta, position = read_origin(stage.start_from)
+        return None, earlier.ends
+    directory, step = find_origin(stage.start_from)
+    meta = read_meta(directory, step)
     if meta['tokenizer'] != self._tokenizer.sha256:
       raise ValueError(
         f'Stage.start_from is {stage.start_from!r}, which was trained with another tokenizer: its parameters '
         'are of no use here.'
       )
-    return position
+    return Origin(directory, step, digest_of(meta)), Position.from_json(meta['position'])
 
   def _window(self, stage: Stage, source: resolve.Source) -> Windows | LinkedWindows:
     run = self._run
@@ -370,16 +421,17 @@ class _Opener:
     )
 
 
-def origin(start_from: str) -> tuple[pathlib.Path, int]:
-  """The run's directory and the step that `Stage.start_from` names.
+def find_origin(start_from: str) -> tuple[str, int]:
+  """The run's directory and the step that `Stage.start_from` names; its last step if it names none.
 
   Raises:
-    FileNotFoundError: there is no such run, or no checkpoint in it.
+    FileNotFoundError: there is no such run, or no such checkpoint in it.
     ValueError: the step is no number.
   """
-  name, _, step = start_from.partition('@')
-  directory = pathlib.Path(name)
-  folder = directory / 'checkpoints'
+  directory, at, step = start_from.rpartition('@')
+  if not at or '/' in step:  # a folder may have @ in its name
+    directory, step = start_from, ''
+  folder = pathlib.Path(directory) / 'checkpoints'
   if not folder.is_dir():
     raise FileNotFoundError(
       f'Stage.start_from is {start_from!r}: {directory} holds no checkpoints.'
@@ -395,10 +447,14 @@ def origin(start_from: str) -> tuple[pathlib.Path, int]:
   return directory, int(step) if step else steps[-1]
 
 
-def read_origin(start_from: str) -> tuple[dict[str, Any], Position]:
-  """What lies beside the state that a stage starts from, and its position in the data."""
-  directory, step = origin(start_from)
-  keeper = Keeper(str(directory / 'checkpoints'), CheckpointConfig(), writer=False)
+def read_meta(directory: str, step: int) -> dict[str, Any]:
+  """What lies beside the state in a run's checkpoint."""
+  keeper = Keeper(os.path.join(directory, 'checkpoints'), CheckpointConfig(), writer=False)
   meta = keeper.read_meta(step)
   keeper.close()
-  return meta, Position.from_json(meta['position'])
+  return meta
+
+
+def digest_of(meta: Mapping[str, Any]) -> str:
+  """A hash of what lies beside a state: the same only if the run was the same up to there."""
+  return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()

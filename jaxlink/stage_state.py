@@ -5,6 +5,7 @@ the optimizer's state is done when its first step is due, so a run that is kille
 boundary goes on alike.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxlink import step as step_lib
 from jaxlink.checkpoint import Keeper
 from jaxlink.setup import Plan
 from jaxlink.stage import Run
-from jaxlink.stage_data import RunData
+from jaxlink.stage_data import RunData, StageData
 
 
 def restore(
@@ -43,63 +44,102 @@ def restore(
   return step, state, meta
 
 
+def check_origins(run: Run, data: RunData, plans: Sequence[Plan], start: int) -> None:
+  """Looks whether stages that are still to begin can start from the other runs that they name.
+
+  Raises:
+    FileNotFoundError: the checkpoint is gone.
+    ValueError: it is another one than when the stage was frozen, or its state has other shapes.
+  """
+  for k, (part, plan) in enumerate(zip(data.stages, plans, strict=True)):
+    if part.origin and run.first_step(k) >= start:
+      reader = _open_origin(part, run)
+      try:
+        reader.check(part.origin.step, plan.state)
+      except ValueError as error:
+        raise ValueError(f'Stage.start_from of {part.stage.name!r}: {error}') from None
+      reader.close()
+
+
 def begin(
-  run: Run, k: int, plans: Sequence[Plan], keeper: Keeper, state: step_lib.TrainState | None
+  run: Run,
+  k: int,
+  data: RunData,
+  plans: Sequence[Plan],
+  keeper: Keeper,
+  state: step_lib.TrainState | None,
 ) -> step_lib.TrainState:
   """The state before the first step of stage k.
 
   Args:
     run: the recipe.
     k: which stage.
+    data: with the checkpoints of other runs that stages start from.
     plans: of all stages.
     keeper: of the run's own checkpoints.
     state: at the end of stage k − 1, donated; None before the first.
 
   Raises:
     FileNotFoundError: the checkpoint to start from is not there.
-    ValueError: it is of another tokenizer, or of a state of other shapes.
+    ValueError: it is another one than when the stage was frozen, or its state has other shapes.
   """
   stage, plan, first = run.stages[k], plans[k], run.first_step(k)
-  foreign = False
+  origin = data.stages[k].origin
   earlier = [s.name for s in run.stages[:k]]
-  if stage.start_from in earlier:
+  if origin:
+    reader = _open_origin(data.stages[k], run)
+    _free(state)
+    state, _ = reader.restore(origin.step, plan.state)
+    reader.close()
+  elif stage.start_from:
     j = earlier.index(stage.start_from)
     end = run.first_step(j + 1)
     if end != first:
-      jax.tree.map(lambda array: array.delete(), state)  # two states may not fit
+      _free(state)
       state, _ = keeper.restore(end, plans[j].state)
-  elif stage.start_from:
-    directory, step = stage_data.origin(stage.start_from)
-    reader = Keeper(str(directory / 'checkpoints'), run.checkpoint, writer=False)
-    state, _ = reader.restore(step, plan.state)
-    reader.close()
-    foreign = True
   elif state is None:
     return step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
-  if not foreign and stage.optimizer_state == 'keep' and not stage.start_from:
+  elif stage.optimizer_state == 'keep':
     return state
   return step_lib.begin_again(
     state,
     plan.state,
     step=first,
     optimizer=plan.optimizer if stage.optimizer_state == 'reset' else None,
-    foreign=foreign,
+    foreign=origin is not None,
   )
 
 
-def describe_origin(run: Run, k: int) -> str:
+def describe_origin(run: Run, k: int, part: StageData) -> str:
   """Where stage k starts and how its model differs from the one there; '' if at the stage before."""
-  stage = run.stages[k]
-  if not stage.start_from:
+  if not part.stage.start_from:
     return ''
   moments = {'keep': 'with its optimizer state', 'reset': 'with a fresh optimizer state'}
-  how = moments[stage.optimizer_state]
-  if stage.start_from in [s.name for s in run.stages[:k]]:
-    return f'stage {stage.name} starts from the end of stage {stage.start_from}, {how}'
-  directory, step = stage_data.origin(stage.start_from)
-  meta, _ = stage_data.read_origin(stage.start_from)
-  lines = [f'stage {stage.name} starts from step {step:,} of {directory}, {how}']
-  differences = config.differences(meta['config']['model'], config.resolved(run.model))
-  if differences:
+  name, how = part.stage.name, moments[part.stage.optimizer_state]
+  if part.origin is None:
+    return f'stage {name} starts from the end of stage {part.stage.start_from}, {how}'
+  lines = [f'stage {name} starts from step {part.origin.step:,} of {part.origin.directory}, {how}']
+  there = stage_data.read_meta(part.origin.directory, part.origin.step)['config']['model']
+  if differences := config.differences(there, config.resolved(run.model)):
     lines.append(f'  the model differs there: {"; ".join(differences)}')
   return '\n'.join(lines)
+
+
+def _open_origin(part: StageData, run: Run) -> Keeper:
+  """A reader of the run that a stage starts from, whose checkpoint is the one that was frozen."""
+  origin = part.origin
+  where = f'Stage.start_from of {part.stage.name!r}: step {origin.step:,} of {origin.directory}'
+  try:
+    meta = stage_data.read_meta(origin.directory, origin.step)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'{where} is gone: {error} CheckpointConfig.keep_every of that run keeps steps for good.'
+    ) from None
+  if stage_data.digest_of(meta) != origin.digest:
+    raise ValueError(f'{where} is another checkpoint than when this run began.')
+  return Keeper(os.path.join(origin.directory, 'checkpoints'), run.checkpoint, writer=False)
+
+
+def _free(state: step_lib.TrainState | None) -> None:
+  """Gives up a state before another one is restored: two may not fit."""
+  jax.tree.map(lambda array: array.delete(), state)

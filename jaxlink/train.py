@@ -114,6 +114,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
   ends = [run.first_step(k + 1) for k in range(len(run.stages))]
   keeper = Keeper(str(directory / 'checkpoints'), run.checkpoint, keep_steps=ends)
   start, state, meta = stage_state.restore(run, data, plans, keeper)
+  stage_state.check_origins(run, data, plans, start)
   counted = meta.get('counts', [])  # LINK's of each stage so far
   if start:
     _say(f'resumed at step {start:,} of {run.steps:,}')
@@ -159,9 +160,9 @@ def _train(run: Run, directory: pathlib.Path) -> int:
     # ── begin and compile a stage ───────────────────────────────────────────────
     if step == first:
       keeper.wait()  # a signal from here to the loop ends the process
-      if line := stage_state.describe_origin(run, k):
+      if line := stage_state.describe_origin(run, k, part):
         _say(line)
-      state = stage_state.begin(run, k, plans, keeper, state)
+      state = stage_state.begin(run, k, data, plans, keeper, state)
     began = time.perf_counter()
     train_step = plan.compile_step(run, len(part.sources))
     _say(f'stage {part.stage.name}: compiled in {time.perf_counter() - began:.1f} s')
@@ -185,7 +186,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
         state, values = train_step(state, loader[step - first])
         step += 1
         known = host_metrics(run, k, step, part, loader)
-        note = report_data.describe_repetitions(part, step - first)
+        note = functools.partial(report_data.describe_repetitions, part, step - first)
         check_skipped(logger.log(step, values, known, note), run)
         stopped = stop.requested()
         if evaluate.due(step) and not stopped:

@@ -28,7 +28,7 @@ from jaxlink.data import link_sample, linked_rows
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.shuffle import order_key, permute
 from jaxlink.data.tokenizer import Tokenizer
-from jaxlink.data.windows import fragments, order_name
+from jaxlink.data.windows import fragments, order_name, stream_of
 from jaxlink.link import sites
 from jaxlink.link import splice as splice_lib
 from jaxlink.link.policy import DOSE_FIELDS, LinkPolicy, probability
@@ -112,12 +112,13 @@ class LinkedWindows:
       _check_reach(policy, *self._counts)
     self.sample = link_sample.measure(self)
     self.stride = _stride(length, blocks.tokens, self.sample.growth * self._mean_dose(stage_tokens))
+    self.stream = stream_of(blocks, self.stride)
     self.order = order_name(blocks, length, seed, self.stride)
     described = dataclasses.asdict(policy)
     for name in ('lexicon', 'stop_words', 'word_list'):
       del described[name]  # what they hold is in the table, whose name is its content's hash
     what = json.dumps(
-      ['linked 1', blocks.name, blocks.fingerprint, length, seed, table.meta['digest'], described,
+      ['linked 2', blocks.name, blocks.fingerprint, length, seed, table.meta['digest'], described,
        seed_link, str(self.stride), self._counts],
       sort_keys=True,
     )  # fmt: skip
@@ -234,7 +235,7 @@ class LinkedWindows:
     epochs = [self.window_start(i) // self.blocks.tokens for i in i_B.tolist()]
     first_B = np.array([self.first(epoch) for epoch in epochs], np.int64)
     stop_B = np.array([self.first(epoch + 1) for epoch in epochs], np.int64)
-    keys_B = order_key(self.seed, self.blocks.name, np.array(epochs, np.int64))
+    keys_B = order_key(self.seed, self.stream, np.array(epochs, np.int64))
     return (first_B + permute(i_B - first_B, stop_B - first_B, keys_B)).tolist()
 
   def _mean_dose(self, stage_tokens: int) -> Fraction:

@@ -158,6 +158,11 @@ def resolve(request: dict[str, Any], cache_dir: str, *, processes: int = 0) -> R
   return read(path, cache_dir)
 
 
+def is_prepared(request: dict[str, Any], cache_dir: str) -> bool:
+  """Whether `resolve` would answer without a child: by a valid answer, or where none can be made."""
+  return stale(request, cache_dir) is None or importlib.util.find_spec('seqio') is None
+
+
 def read(path: str, cache_dir: str) -> Resolution:
   """Reads a kept answer; its folders are relative to the cache folder."""
   with open(path, encoding='utf-8') as file:

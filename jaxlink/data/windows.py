@@ -50,7 +50,7 @@ class Windows:
     stride: S, source tokens from one window to the next: T.
     order: changes with what decides where sequence i starts; where it is the same in two stages of a
       run, the second goes on in the order of the first.
-    fingerprint: changes with the source's content and with every number above. Its leading 1 is the
+    fingerprint: changes with the source's content and with every number above. Its leading 2 is the
       version of this module's arithmetic: another order under the same numbers needs another.
   """
 
@@ -83,7 +83,8 @@ class Windows:
       )
     self.blocks, self.length, self.seed, self.origin = blocks, length, seed, origin
     self.stride = Fraction(length)
-    what = f'windows 1/{blocks.name}/{blocks.fingerprint}/{length}/{seed}/{origin}'
+    self.stream = stream_of(blocks, self.stride)
+    what = f'windows 2/{blocks.name}/{blocks.fingerprint}/{length}/{seed}/{origin}'
     self.fingerprint = hashlib.sha256(what.encode()).hexdigest()
     self.order = order_name(blocks, length, seed, self.stride, origin)
 
@@ -106,7 +107,7 @@ class Windows:
     epoch = i * length // tokens  # of window i, and so of the i-th in order: epochs come in order
     first = self.first(epoch)
     count = self.first(epoch + 1) - first
-    n = first + permute(i - first, count, order_key(self.seed, self.blocks.name, epoch))
+    n = first + permute(i - first, count, order_key(self.seed, self.stream, epoch))
     return self.origin + n * length
 
   def first(self, epoch: ArrayLike) -> ArrayLike:
@@ -140,9 +141,14 @@ class Windows:
     return Fraction(i * self.length, self.blocks.tokens)
 
 
+def stream_of(blocks: Blocks, stride: Fraction) -> str:
+  """What a source's orders are keyed by: windows of another size have orders of their own."""
+  return f'{blocks.name}/{stride}'
+
+
 def order_name(blocks: Blocks, length: int, seed: int, stride: Fraction, origin: int = 0) -> str:
   """A hash of all that decides where sequences of a source start."""
-  what = f'order 1/{blocks.name}/{blocks.fingerprint}/{length}/{seed}/{stride}/{origin}'
+  what = f'order 2/{blocks.name}/{blocks.fingerprint}/{length}/{seed}/{stride}/{origin}'
   return hashlib.sha256(what.encode()).hexdigest()
 
 

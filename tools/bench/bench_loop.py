@@ -8,6 +8,7 @@ their ratio, and what `Batches.read` alone gives. The recipe's cache must exist.
 """
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -63,7 +64,7 @@ def main() -> None:
         for index in range(args.steps + 1):
           state, values = step(state, loader[index])
           known = train.host_metrics(run, 0, index + 1, part, loader)
-          note = report_data.describe_repetitions(part, index + 1)
+          note = functools.partial(report_data.describe_repetitions, part, index + 1)
           logger.log(index + 1, values, known, note)
           stop.requested()
           if index == 0:
