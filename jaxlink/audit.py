@@ -25,8 +25,8 @@ import sys
 from typing import Any
 
 from jaxlink import cache
-from jaxlink.config import nearest
 from jaxlink.data import seqio_side
+from jaxlink.names import nearest
 
 _CACHE_DIR = 'cache'
 

@@ -33,8 +33,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
-from jaxlink.config import nearest
 from jaxlink.data import seqio_side, sources
+from jaxlink.names import nearest
 
 
 def answer(

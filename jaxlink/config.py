@@ -17,9 +17,7 @@ A recipe:
   pretrain/Stage.tokens = 2_000_000     # one of them
 """
 
-import collections.abc
 import dataclasses
-import difflib
 import functools
 import importlib
 import inspect
@@ -29,15 +27,13 @@ import os
 import pathlib
 import re
 import tokenize
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, Union
-
-import typeguard
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import gin
 from gin import config_parser
+from jaxlink import fields
+from jaxlink.names import nearest
 
 T = TypeVar('T')
 
@@ -68,7 +64,7 @@ def configurable(cls: type[T]) -> type[T]:
 
   @functools.wraps(construct)
   def checked(self, **given):
-    construct(self, **_checked_fields(cls, given))
+    construct(self, **fields.checked(cls, given))
 
   cls.__init__ = checked
   _makers[cls] = gin.external_configurable(_Maker(cls), name=cls.__name__, module=cls.__module__)
@@ -132,116 +128,6 @@ def resolved(config: Any) -> dict[str, Any]:
 def differences(old: Any, new: Any) -> list[str]:
   """What differs between two resolved configs: 'stages[1].tokens: 2000000 → 3000000', …"""
   return list(_changes(old, new, ''))
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-  """The end of an error about a misspelt name: " Nearest: 'x'.", or '' if nothing is near."""
-  names = {str(candidate).casefold(): str(candidate) for candidate in names}
-  found = difflib.get_close_matches(str(name).casefold(), names, n=1)
-  return f' Nearest: {names[found[0]]!r}.' if found else ''
-
-
-# ── the check of fields ─────────────────────────────────────────────────────────
-
-
-def _checked_fields(cls: type, given: dict[str, Any]) -> dict[str, Any]:
-  """All init fields of `cls` with defaults filled in, each as its annotation stores it."""
-  hints = _hints(cls)
-  fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-  for name in given:
-    if name not in fields:
-      raise TypeError(f'{cls.__name__}.{name} is no field.{nearest(name, fields)}')
-  values = {}
-  for name, field in fields.items():
-    if name in given:
-      value = given[name]
-    elif field.default is not dataclasses.MISSING:
-      value = field.default
-    elif field.default_factory is not dataclasses.MISSING:
-      value = field.default_factory()
-    else:
-      raise TypeError(
-        f'{cls.__name__}.{name} has no value and no default: it is {_describe(hints[name])}.'
-      )
-    values[name] = _fit(value, hints[name], f'{cls.__name__}.{name}')
-  return values
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-  return typing.get_type_hints(cls)
-
-
-def _fit(value: Any, hint: Any, path: str) -> Any:
-  """`value` as `hint` stores it; raises TypeError, or ValueError for a choice that is none."""
-  origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (Union, types.UnionType):
-    if any(type(value) is arm for arm in args):
-      return value
-    for arm in args:
-      try:
-        return _fit(value, arm, path)
-      except (TypeError, ValueError):
-        continue
-    # A choice is the likely aim of a string: its error names the nearest one.
-    choices = [
-      choice for arm in args if typing.get_origin(arm) is Literal for choice in typing.get_args(arm)
-    ]
-    raise _misfit(value, hint, path, choices)
-  if origin is Literal:
-    if not any(type(value) is type(choice) and value == choice for choice in args):
-      raise _misfit(value, hint, path, args)
-    return value
-  if hint is float and type(value) is int:
-    return float(value)
-  if hint in (int, float) and isinstance(value, bool):
-    raise _misfit(value, hint, path)
-  if origin in (tuple, list) and isinstance(value, (tuple, list)):
-    if origin is list or args[1:] == (...,):
-      arms = args[:1] * len(value)
-    elif len(args) == len(value):
-      arms = args
-    else:
-      raise _misfit(value, hint, path)
-    return origin(
-      _fit(item, arm, f'{path}[{i}]') for i, (item, arm) in enumerate(zip(value, arms, strict=True))
-    )
-  if origin in (dict, collections.abc.Mapping) and isinstance(value, dict):
-    return {
-      _fit(key, args[0], f'{path}, the key {key!r},'): _fit(item, args[1], f'{path}[{key!r}]')
-      for key, item in value.items()
-    }
-  try:
-    typeguard.check_type(
-      value, hint, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS
-    )
-  except typeguard.TypeCheckError:
-    raise _misfit(value, hint, path) from None
-  return value
-
-
-def _misfit(value: Any, hint: Any, path: str, choices: Sequence[Any] = ()) -> Exception:
-  if callable(value) and hasattr(value, '__wrapped__'):
-    name = getattr(value.__wrapped__, '__name__', '')
-    return TypeError(f'{path} is @{name}, not called: write @{name}() for {_describe(hint)}.')
-  if any(type(value) is type(choice) for choice in choices):
-    hit = nearest(value, choices) if isinstance(value, str) else ''
-    return ValueError(f'{path} is {value!r}: it is {_describe(hint)}.{hit}')
-  return TypeError(f'{path} is {value!r} ({type(value).__name__}): it is {_describe(hint)}.')
-
-
-def _describe(hint: Any) -> str:
-  """An annotation in words: 'an int', 'a float or None', "one of 'cosine', 'constant'"."""
-  origin, args = typing.get_origin(hint), typing.get_args(hint)
-  if hint is type(None):
-    return 'None'
-  if origin in (Union, types.UnionType):
-    return ' or '.join(_describe(arm) for arm in args)
-  if origin is Literal:
-    return f'one of {", ".join(map(repr, args))}'
-  name = hint.__name__ if isinstance(hint, type) and not args else str(hint)
-  name = re.sub(r'\b(?:\w+\.|<locals>\.)+(?=\w)', '', name)
-  return f'{"an" if name[0].lower() in "aeiou" else "a"} {name}'
 
 
 # ── gin ─────────────────────────────────────────────────────────────────────────
@@ -442,7 +328,7 @@ def _check_all_used() -> None:
         f', as in {cls.__name__}.{field} = @{name}()'
         for cls in _makers
         if f'{cls.__module__}.{cls.__name__}' in _binder.scopes
-        for field, hint in _hints(cls).items()
+        for field, hint in fields.hints(cls).items()
         if name in re.findall(r'\w+', str(hint))
       ]
       why = f'nothing refers to @{name}(){"".join(takers[:1])}.'

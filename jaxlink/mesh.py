@@ -21,8 +21,9 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxlink.config import configurable, nearest
+from jaxlink.config import configurable
 from jaxlink.model.axes import Place
+from jaxlink.names import nearest
 
 AXES = ('data', 'fsdp', 'tensor')
 

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlink.config import configurable, nearest
+from jaxlink.config import configurable
+from jaxlink.names import nearest
 
 SCHEDULES = ('cosine', 'wsd', 'constant')
 

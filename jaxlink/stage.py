@@ -13,12 +13,13 @@ import os
 from typing import Literal
 
 from jaxlink.checkpoint import CheckpointConfig
-from jaxlink.config import configurable, nearest
+from jaxlink.config import configurable
 from jaxlink.data.mixing import MixingConfig
 from jaxlink.link.policy import LinkPolicy
 from jaxlink.mesh import MeshConfig
 from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
+from jaxlink.names import nearest
 from jaxlink.optimizer import OptimizerConfig
 
 

@@ -11,7 +11,6 @@ when all before it are known: a source read in one counts as read in the next.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 from jaxlink import config, hosts
-from jaxlink.checkpoint import CheckpointConfig, Keeper
+from jaxlink import origin as origin_lib
 from jaxlink.data import mixing, resolve
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.linked import LinkedWindows
@@ -28,26 +27,13 @@ from jaxlink.data.loader import Batches
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.data.windows import Windows
 from jaxlink.link.table import LinkTable
+from jaxlink.names import nearest
+from jaxlink.origin import Origin
 from jaxlink.position import Position
 from jaxlink.stage import Run, Stage
 
 FILE = 'stages.json'
 _FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-  """A checkpoint of another run, as it was found when the stage was frozen.
-
-  Attributes:
-    directory: of the run.
-    step: of the checkpoint.
-    digest: of what lies beside the state there.
-  """
-
-  directory: str
-  step: int
-  digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +56,7 @@ class StageData:
   batches: Batches
   begins: Position
   request: Mapping[str, Any]
-  origin: 'Origin | None' = None
+  origin: Origin | None = None
 
   @property
   def blocks(self) -> list[Blocks]:
@@ -326,7 +312,7 @@ class _Opener:
     for task in stage.rates:
       if task not in tasks:
         raise ValueError(
-          f'Stage.rates: {task!r} is not in mixture {stage.mixture!r}.{config.nearest(task, tasks)}'
+          f'Stage.rates: {task!r} is not in mixture {stage.mixture!r}.{nearest(task, tasks)}'
         )
     shares = mixing.resolve(
       stage.mixing,
@@ -392,14 +378,14 @@ class _Opener:
     for earlier in self.stages:
       if earlier.stage.name == stage.start_from:
         return None, earlier.ends
-    directory, step = find_origin(stage.start_from)
-    meta = read_meta(directory, step)
+    directory, step = origin_lib.find(stage.start_from)
+    meta = origin_lib.read_meta(directory, step)
     if meta['tokenizer'] != self._tokenizer.sha256:
       raise ValueError(
         f'Stage.start_from is {stage.start_from!r}, which was trained with another tokenizer: its parameters '
         'are of no use here.'
       )
-    return Origin(directory, step, digest_of(meta)), Position.from_json(meta['position'])
+    return Origin(directory, step, origin_lib.digest(meta)), Position.from_json(meta['position'])
 
   def _window(self, stage: Stage, source: resolve.Source) -> Windows | LinkedWindows:
     run = self._run
@@ -419,42 +405,3 @@ class _Opener:
       tokenizer=self._tokenizer,
       source_counts=source.counts or None,
     )
-
-
-def find_origin(start_from: str) -> tuple[str, int]:
-  """The run's directory and the step that `Stage.start_from` names; its last step if it names none.
-
-  Raises:
-    FileNotFoundError: there is no such run, or no such checkpoint in it.
-    ValueError: the step is no number.
-  """
-  directory, at, step = start_from.rpartition('@')
-  if not at or '/' in step:  # a folder may have @ in its name
-    directory, step = start_from, ''
-  folder = pathlib.Path(directory) / 'checkpoints'
-  if not folder.is_dir():
-    raise FileNotFoundError(
-      f'Stage.start_from is {start_from!r}: {directory} holds no checkpoints.'
-    )
-  if step and not step.isdigit():
-    raise ValueError(f'Stage.start_from is {start_from!r}: what follows @ is the number of a step.')
-  steps = sorted(int(f.name) for f in folder.glob('*') if f.name.isdigit())
-  if not steps or (step and int(step) not in steps):
-    raise FileNotFoundError(
-      f'Stage.start_from is {start_from!r}: '
-      + (f'checkpoints are of steps {", ".join(map(str, steps))}.' if steps else 'there is none.')
-    )
-  return directory, int(step) if step else steps[-1]
-
-
-def read_meta(directory: str, step: int) -> dict[str, Any]:
-  """What lies beside the state in a run's checkpoint."""
-  keeper = Keeper(os.path.join(directory, 'checkpoints'), CheckpointConfig(), writer=False)
-  meta = keeper.read_meta(step)
-  keeper.close()
-  return meta
-
-
-def digest_of(meta: Mapping[str, Any]) -> str:
-  """A hash of what lies beside a state: the same only if the run was the same up to there."""
-  return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()

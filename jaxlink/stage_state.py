@@ -5,13 +5,13 @@ the optimizer's state is done when its first step is due, so a run that is kille
 boundary goes on alike.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from jaxlink import config, stage_data
+from jaxlink import config
+from jaxlink import origin as origin_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import Keeper
 from jaxlink.setup import Plan
@@ -53,7 +53,7 @@ def check_origins(run: Run, data: RunData, plans: Sequence[Plan], start: int) ->
   """
   for k, (part, plan) in enumerate(zip(data.stages, plans, strict=True)):
     if part.origin and run.first_step(k) >= start:
-      reader = _open_origin(part, run)
+      reader = origin_lib.open_checkpoint(part.origin, part.stage.name, run.checkpoint)
       try:
         reader.check(part.origin.step, plan.state)
       except ValueError as error:
@@ -87,7 +87,7 @@ def begin(
   origin = data.stages[k].origin
   earlier = [s.name for s in run.stages[:k]]
   if origin:
-    reader = _open_origin(data.stages[k], run)
+    reader = origin_lib.open_checkpoint(origin, stage.name, run.checkpoint)
     _free(state)
     state, _ = reader.restore(origin.step, plan.state)
     reader.close()
@@ -119,25 +119,10 @@ def describe_origin(run: Run, k: int, part: StageData) -> str:
   if part.origin is None:
     return f'stage {name} starts from the end of stage {part.stage.start_from}, {how}'
   lines = [f'stage {name} starts from step {part.origin.step:,} of {part.origin.directory}, {how}']
-  there = stage_data.read_meta(part.origin.directory, part.origin.step)['config']['model']
+  there = origin_lib.read_meta(part.origin.directory, part.origin.step)['config']['model']
   if differences := config.differences(there, config.resolved(run.model)):
     lines.append(f'  the model differs there: {"; ".join(differences)}')
   return '\n'.join(lines)
-
-
-def _open_origin(part: StageData, run: Run) -> Keeper:
-  """A reader of the run that a stage starts from, whose checkpoint is the one that was frozen."""
-  origin = part.origin
-  where = f'Stage.start_from of {part.stage.name!r}: step {origin.step:,} of {origin.directory}'
-  try:
-    meta = stage_data.read_meta(origin.directory, origin.step)
-  except FileNotFoundError as error:
-    raise FileNotFoundError(
-      f'{where} is gone: {error} CheckpointConfig.keep_every of that run keeps steps for good.'
-    ) from None
-  if stage_data.digest_of(meta) != origin.digest:
-    raise ValueError(f'{where} is another checkpoint than when this run began.')
-  return Keeper(os.path.join(origin.directory, 'checkpoints'), run.checkpoint, writer=False)
 
 
 def _free(state: step_lib.TrainState | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import gin
 from jaxlink import config
+from jaxlink.names import nearest
 
 
 @config.configurable
@@ -418,9 +419,9 @@ def test_differences_name_paths_and_both_values():
 
 
 def test_nearest():
-  assert config.nearest('sw_fineweb', ['sw_fineweb2', 'tr_wiki']) == " Nearest: 'sw_fineweb2'."
-  assert config.nearest('xyz', ['sw_fineweb2']) == ''
-  assert config.nearest('RISE', ['Rise']) == " Nearest: 'Rise'."
+  assert nearest('sw_fineweb', ['sw_fineweb2', 'tr_wiki']) == " Nearest: 'sw_fineweb2'."
+  assert nearest('xyz', ['sw_fineweb2']) == ''
+  assert nearest('RISE', ['Rise']) == " Nearest: 'Rise'."
 
 
 def test_importing_config_imports_neither_jax_nor_orbax():

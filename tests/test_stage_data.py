@@ -8,12 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxlink import config, metrics, report_data, stage_data, train
+from jaxlink import metrics, report_data, stage_data, train
 from jaxlink.evaluation import in_loop
 from jaxlink.stage import Run
 from tests import tiny_project
 
-QUIET = ["EvaluationConfig.split = ''", 'EvaluationConfig.prompts = ()']
 TRUNK = [
   'Stage.tokens = 6_144', "Stage.name = 'trunk'", "OptimizerConfig.schedule = 'constant'",
 ]  # fmt: skip
@@ -28,13 +27,11 @@ class Killed(BaseException):
 
 
 def _run(project, directory: pathlib.Path, *bindings: str, quiet: bool = True) -> Run:
-  bindings = (f"Run.directory = '{directory}'", *(QUIET if quiet else ()), *bindings)
-  return config.parse(Run, [project.recipe], list(bindings))
+  return tiny_project.parse(project, directory, *(tiny_project.QUIET if quiet else ()), *bindings)
 
 
-def _losses(directory: pathlib.Path) -> dict[int, float]:
-  lines = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
-  return {line['step']: line['loss'] for line in lines if 'loss' in line}
+def _losses(directory: pathlib.Path | str) -> dict[int, float]:
+  return {line['step']: line['loss'] for line in tiny_project.metrics_of(directory)}
 
 
 @pytest.fixture
@@ -71,7 +68,7 @@ def test_a_kill_after_the_checkpoint_of_a_boundary_changes_nothing(
   run = _run(trained[0], tmp_path / 'run', *TWO)
   killed(run, at)
   assert train.train(run) == 0
-  assert _losses(tmp_path / 'run') == _losses(pathlib.Path(two.directory))
+  assert _losses(tmp_path / 'run') == _losses(two.directory)
 
 
 def test_a_branch_that_is_killed_at_once_starts_again_from_the_same_step(trained, tmp_path, killed):

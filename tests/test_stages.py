@@ -1,6 +1,5 @@
 """Stages: exact boundaries, branches equal to the straight run, and what may change after a start."""
 
-import json
 import pathlib
 import shutil
 import signal
@@ -9,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlink import config, metrics, run_directory, stage_data, train
+from jaxlink import metrics, run_directory, stage_data, train
 from jaxlink.checkpoint import Keeper
 from jaxlink.stage import Run
+from tests import tiny_project
 
 STEPS = 20  # of 8 x 64 tokens
 
@@ -47,13 +47,7 @@ TWO = ['Run.stages = [@Stage(), @decay/Stage()]', *TRUNK, *_scoped('decay', DECA
 
 
 def _run(project, directory: pathlib.Path, *bindings: str) -> Run:
-  quick = ["EvaluationConfig.split = ''", 'EvaluationConfig.prompts = ()']
-  return config.parse(Run, [project.recipe], [f"Run.directory = '{directory}'", *quick, *bindings])
-
-
-def _lines(directory: pathlib.Path) -> list[dict]:
-  lines = [json.loads(line) for line in (directory / 'metrics.jsonl').read_text().splitlines()]
-  return [line for line in lines if 'loss' in line]
+  return tiny_project.parse(project, directory, *tiny_project.QUIET, *bindings)
 
 
 def _state(run: Run, step: int) -> dict[str, np.ndarray]:
@@ -94,11 +88,14 @@ def _same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
 
 
 def test_two_stages_that_divide_a_schedule_are_the_one_stage_bit_for_bit(straight, two):
-  losses = [[line['loss'] for line in _lines(pathlib.Path(r.directory))] for r in (straight, two)]
+  losses = [
+    [line['loss'] for line in tiny_project.metrics_of(r.directory)] for r in (straight, two)
+  ]
   assert len(losses[0]) == STEPS
   assert losses[0] == losses[1]
   rates = [
-    [line['learning_rate'] for line in _lines(pathlib.Path(r.directory))] for r in (straight, two)
+    [line['learning_rate'] for line in tiny_project.metrics_of(r.directory)]
+    for r in (straight, two)
   ]
   assert rates[0] == pytest.approx(rates[1], rel=1e-6)
   _same(_state(straight, STEPS), _state(two, STEPS))
@@ -160,7 +157,9 @@ def test_a_stop_on_either_side_of_a_boundary_changes_nothing(
   assert run_directory.last_checkpoint(tmp_path / 'run') == at
   assert train.train(run) == 0
   strip = lambda lines: [{k: v for k, v in line.items() if 'second' not in k} for line in lines]  # noqa: E731
-  assert strip(_lines(tmp_path / 'run')) == strip(_lines(pathlib.Path(two.directory)))
+  assert strip(tiny_project.metrics_of(tmp_path / 'run')) == strip(
+    tiny_project.metrics_of(two.directory)
+  )
   _same(_state(run, STEPS), _state(two, STEPS))
   assert _meta(run, STEPS)['counts'] == _meta(two, STEPS)['counts']
   assert len(_meta(run, STEPS)['counts']) == 2
@@ -169,7 +168,7 @@ def test_a_stop_on_either_side_of_a_boundary_changes_nothing(
 def test_accounts_are_those_of_the_batches_by_stage_and_in_all(two):
   data = stage_data.open_stages(two)
   total = dict.fromkeys(('tiny_en', 'tiny_tr'), 0)
-  lines = {line['step']: line for line in _lines(pathlib.Path(two.directory))}
+  lines = {line['step']: line for line in tiny_project.metrics_of(two.directory)}
   step = 0
   for k, part in enumerate(data.stages):
     mine = dict.fromkeys(total, 0)
@@ -247,7 +246,7 @@ def test_what_has_begun_is_fixed_and_what_has_not_may_change(trained, tmp_path, 
   changed = _run(project, tmp_path / 'run', *TWO, 'decay/Stage.tokens = 2_048',
                  "decay/Stage.rates = {'tiny_tr': 0.9, 'tiny_en': 0.1}")  # fmt: skip
   assert train.train(changed) == 0
-  assert [line['step'] for line in _lines(tmp_path / 'run')] == list(range(1, 17))
+  assert [line['step'] for line in tiny_project.metrics_of(tmp_path / 'run')] == list(range(1, 17))
   with pytest.raises(ValueError, match=r'stages\[1\].tokens.*add a stage to Run.stages'):
     train.train(_run(project, tmp_path / 'run', *TWO))
 
@@ -308,7 +307,7 @@ def test_a_run_goes_on_with_the_text_that_it_began_with(
 def test_the_optimizer_state_is_kept_or_begun_anew(trained, two, tmp_path):
   run = _run(trained[0], tmp_path / 'run', *TWO, "decay/Stage.optimizer_state = 'reset'")
   assert train.train(run) == 0
-  mine, other = (_lines(pathlib.Path(r.directory)) for r in (run, two))
+  mine, other = (tiny_project.metrics_of(r.directory) for r in (run, two))
   losses = [[line['loss'] for line in lines] for lines in (mine, other)]
   assert (
     losses[0][:13] == losses[1][:13]

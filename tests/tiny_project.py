@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from jaxlink import stage_data
+from jaxlink import config, stage_data
 from jaxlink.data import sources, tokenizer
 from jaxlink.stage import Run
 
@@ -134,6 +134,20 @@ def make(folder: pathlib.Path) -> Project:
   recipe = _RECIPE.format(run=str(folder / 'run'), cache=str(folder / 'cache'))
   (folder / 'tiny.gin').write_text(recipe, encoding='utf-8')
   return Project(folder)
+
+
+QUIET = ("EvaluationConfig.split = ''", 'EvaluationConfig.prompts = ()')
+
+
+def parse(project: Project, directory: pathlib.Path | str, *bindings: str) -> Run:
+  """The recipe's run in another directory; `QUIET` among the bindings evaluates nothing."""
+  return config.parse(Run, [project.recipe], [f"Run.directory = '{directory}'", *bindings])
+
+
+def metrics_of(directory: pathlib.Path | str) -> list[dict]:
+  """The lines of a run's metrics that have a loss."""
+  text = (pathlib.Path(directory) / 'metrics.jsonl').read_text(encoding='utf-8')
+  return [line for line in map(json.loads, text.splitlines()) if 'loss' in line]
 
 
 def open_stage(run: Run) -> stage_data.StageData:

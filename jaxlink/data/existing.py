@@ -27,12 +27,12 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from jaxlink.config import nearest
 from jaxlink.data import preprocessors as prep
 from jaxlink.data import registry
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.data.vocabulary import ChunkedVocabulary
 from jaxlink.link import draws
+from jaxlink.names import nearest
 
 _TOKENIZERS = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
 _FIELDS = ('words', 'word_types', 'document', 'bytes', 'tokens_before')  # of `tokenize_marked`

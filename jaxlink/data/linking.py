@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from jaxlink.config import nearest
 from jaxlink.data import fingerprint, registry
 from jaxlink.data.blocks import Blocks
 from jaxlink.data.tokenizer import Tokenizer
@@ -25,6 +24,7 @@ from jaxlink.link import casing, sites, table
 from jaxlink.link.formats import languages
 from jaxlink.link.lexicon import Lexicon, load_words
 from jaxlink.link.policy import LinkPolicy, WordLists, shipped_stop_words, stop_words_path
+from jaxlink.names import nearest
 
 _LIBRARIES = ('regex', 'simplemma', 'pyglossary', 'lxml', 'sentencepiece', 'tokenizers')
 UNSPLICEABLE_LIMIT = 0.05  # share of a source's words, over which a tokenizer is refused

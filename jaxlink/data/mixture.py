@@ -25,6 +25,7 @@ Easy to get wrong: any float on the way. 0.3 is 3/10 here and 0.1 + 0.2 is not a
 arithmetic is on integers and Fractions.
 """
 
+import abc
 import functools
 import heapq
 import json
@@ -99,7 +100,66 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
   return names
 
 
-class Mixture:
+class Order(abc.ABC):
+  """Which source gives each sequence of a stage, and which of that source's sequences it is.
+
+  Attributes:
+    names: the sources, in order; a source is known by its index here.
+  """
+
+  names: tuple[str, ...]
+
+  def source_of(self, g: ArrayLike) -> np.ndarray:
+    """The source of each of the stage's sequences.
+
+    Args:
+      g: indices of the stage's sequences, ≥ 0, an integer or an array.
+
+    Returns:
+      int32 of g's shape: indices into `names`.
+    """
+    return self._locate(g)[0]
+
+  def index_within(self, g: ArrayLike) -> np.ndarray:
+    """Which of its source's sequences each of the stage's sequences is: 0 for the source's first.
+
+    Args:
+      g: indices of the stage's sequences, ≥ 0, an integer or an array.
+
+    Returns:
+      int64 of g's shape.
+    """
+    return self._locate(g)[1]
+
+  @abc.abstractmethod
+  def counts(self, g: int) -> np.ndarray:
+    """How many of the stage's first g sequences each source gives.
+
+    Args:
+      g: ≥ 0.
+
+    Returns:
+      int64, one for each source; they add up to g.
+    """
+
+  @abc.abstractmethod
+  def shares_at(self, g: int) -> tuple[Fraction, ...]:
+    """The shares at the stage's sequence g."""
+
+  @abc.abstractmethod
+  def ideal(self, g: int) -> tuple[Fraction, ...]:
+    """How many of the first g sequences each source would give if sequences could be cut."""
+
+  @property
+  @abc.abstractmethod
+  def key(self) -> str:
+    """All that the order depends on as an exact text: equal texts give equal orders."""
+
+  @abc.abstractmethod
+  def _locate(self, g: ArrayLike) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Mixture(Order):
   """Sources and their shares of the run's sequences (all of one length, so of its tokens).
 
   Attributes:
@@ -137,37 +197,7 @@ class Mixture:
       self._block, self._quotas = BLOCK, None
       self._tree = plant(sorted(((w, i) for i, w in enumerate(weights)), reverse=True))
 
-  def source_of(self, g: ArrayLike) -> np.ndarray:
-    """The source of each of the run's sequences.
-
-    Args:
-      g: indices of the run's sequences, ≥ 0, an integer or an array.
-
-    Returns:
-      int32 of g's shape: indices into `names`.
-    """
-    return self._locate(g)[0]
-
-  def index_within(self, g: ArrayLike) -> np.ndarray:
-    """Which of its source's sequences each of the run's sequences is: 0 for the source's first.
-
-    Args:
-      g: indices of the run's sequences, ≥ 0, an integer or an array.
-
-    Returns:
-      int64 of g's shape.
-    """
-    return self._locate(g)[1]
-
   def counts(self, g: int) -> np.ndarray:
-    """How many of the run's first g sequences each source gives.
-
-    Args:
-      g: ≥ 0.
-
-    Returns:
-      int64, one for each source; they add up to g.
-    """
     counts = np.zeros(len(self.names), np.int64)
     if self._tree is not None:
       _count(self._tree, int(g), counts)

@@ -18,12 +18,12 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from jaxlink.config import nearest
 from jaxlink.data import preprocessors as prep
 from jaxlink.data import sources
 from jaxlink.data.mixture import parse_rate
 from jaxlink.data.registry import AUXILIARIES, LANGUAGES, LEXICONS, RATES, RegisteredLexicon
 from jaxlink.data.vocabulary import ChunkedVocabulary
+from jaxlink.names import nearest
 
 Files = str | os.PathLike | Sequence[str | os.PathLike]
 

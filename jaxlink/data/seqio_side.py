@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 
-from jaxlink.config import nearest
+from jaxlink.names import nearest
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 

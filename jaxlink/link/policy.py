@@ -19,8 +19,9 @@ from typing import Literal, NamedTuple
 
 import regex
 
-from jaxlink.config import configurable, nearest
+from jaxlink.config import configurable
 from jaxlink.link.draws import Draws
+from jaxlink.names import nearest
 
 _LANGUAGE = regex.compile(r'[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*')
 _STOP_WORDS = pathlib.Path(__file__).parent / 'stop_words'

@@ -12,7 +12,7 @@ is ever empty, so padding gives finite numbers (and finite gradients) that the l
 import jax
 import jax.numpy as jnp
 
-from jaxlink.config import nearest
+from jaxlink.names import nearest
 
 # Far below any score, and finite: exp gives exactly 0, and no inf - inf in the gradient.
 _MASKED = -1e30

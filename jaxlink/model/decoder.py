@@ -30,9 +30,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlink.config import configurable, nearest
+from jaxlink.config import configurable
 from jaxlink.model import attention as attention_lib
 from jaxlink.model.axes import named
+from jaxlink.names import nearest
 
 _POLICIES = {
   'full': 'nothing_saveable',

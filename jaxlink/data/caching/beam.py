@@ -24,8 +24,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxlink.config import nearest
 from jaxlink.data.caching import cache_plan, machine, shards
+from jaxlink.names import nearest
 
 RUNNERS = (
   'DirectRunner', 'PrismRunner', 'FlinkRunner', 'SparkRunner', 'PortableRunner', 'DataflowRunner',

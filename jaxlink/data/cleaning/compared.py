@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jaxlink.config import nearest
 from jaxlink.data.cleaning import steps
+from jaxlink.names import nearest
 
 
 @dataclasses.dataclass(frozen=True)

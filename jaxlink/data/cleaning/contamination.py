@@ -19,11 +19,11 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from jaxlink.config import nearest
 from jaxlink.data import sources
 from jaxlink.data.cleaning import grams, steps
 from jaxlink.data.cleaning.compared import Comparing, is_itself, texts_of
 from jaxlink.data.cleaning.steps import Verdict
+from jaxlink.names import nearest
 
 OVERLAP = 'overlap'  # of what is noted: 'overlap:{set}:{item}'
 

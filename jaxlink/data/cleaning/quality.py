@@ -16,10 +16,10 @@ from typing import Any
 
 import regex
 
-from jaxlink.config import nearest
 from jaxlink.data.cleaning import grams
 from jaxlink.data.cleaning.repetition import filter_repetition
 from jaxlink.data.cleaning.steps import Step, Verdict, check_share
+from jaxlink.names import nearest
 
 # A mark that ends a sentence in any script, and what may close a quotation behind it.
 _END = regex.compile(r'[\p{Sentence_Terminal}…][\p{Pe}\p{Pf}"\']*\s*$')

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import regex
 
-from jaxlink.config import nearest
 from jaxlink.data.cleaning.steps import Step, Verdict, check_share
 from jaxlink.link.formats import languages
+from jaxlink.names import nearest
 
 _LETTERS = regex.compile(r'\p{L}+')
 

@@ -24,12 +24,13 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
-from jaxlink.config import configurable, nearest
+from jaxlink.config import configurable
 from jaxlink.data.mixing import policies
 from jaxlink.data.mixing.policies import Number, Rate, text
 from jaxlink.data.mixing.scheduled import ScheduledMixture
 from jaxlink.data.mixing.split_tree import Curves, Knot
 from jaxlink.data.mixture import Mixture, exact
+from jaxlink.names import nearest
 
 _UNIMAX_REPETITIONS = 1
 _WARN_ABOVE = 20

@@ -40,7 +40,7 @@ from jaxlink.data import mixture
 from jaxlink.data.mixing.split_tree import Curves, Knot, Splitter, choose_tree
 
 
-class ScheduledMixture:
+class ScheduledMixture(mixture.Order):
   """Sources and their shares of the stage's sequences, which change with the sequences.
 
   Attributes:
@@ -67,37 +67,7 @@ class ScheduledMixture:
     tree, self.bound = choose_tree(self._curves.corners)
     self._splitter = Splitter(self._curves, tree, len(self.names))
 
-  def source_of(self, g: ArrayLike) -> np.ndarray:
-    """The source of each of the stage's sequences.
-
-    Args:
-      g: indices of the stage's sequences, ≥ 0, an integer or an array.
-
-    Returns:
-      int32 of g's shape: indices into `names`.
-    """
-    return self._locate(g)[0]
-
-  def index_within(self, g: ArrayLike) -> np.ndarray:
-    """Which of its source's sequences each of the stage's sequences is: 0 for the source's first.
-
-    Args:
-      g: indices of the stage's sequences, ≥ 0, an integer or an array.
-
-    Returns:
-      int64 of g's shape.
-    """
-    return self._locate(g)[1]
-
   def counts(self, g: int) -> np.ndarray:
-    """How many of the stage's first g sequences each source gives.
-
-    Args:
-      g: ≥ 0.
-
-    Returns:
-      int64, one for each source; they add up to g.
-    """
     return self._splitter.counts(int(g))
 
   def shares_at(self, g: int) -> tuple[Fraction, ...]:

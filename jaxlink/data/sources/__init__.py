@@ -20,11 +20,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from jaxlink.config import nearest
 from jaxlink.data.sources import lines as source_lines
 from jaxlink.data.sources import opening as source_bytes
 from jaxlink.data.sources import records as source_records
 from jaxlink.data.sources.opening import Bad, Broken
+from jaxlink.names import nearest
 
 OnBad = Literal['raise', 'skip']
 PLACES = 20  # named of each reason

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jaxlink.config import nearest
+from jaxlink.names import nearest
 
 MAX_LINE_BYTES = 1 << 20  # of a list; no line of the real ones seen has more than 30 kB
 MAX_RECORD_BYTES = 1 << 26  # of a JSON dump, whose records are whole pages
