@@ -51,7 +51,8 @@ def audit(args: argparse.Namespace) -> None:
     request, cache_dir, seed_link = _request_of_recipe(args)
   else:
     request, cache_dir, seed_link = _request_of_language(args), args.cache_dir or _CACHE_DIR, 0
-  cache.answer(request, cache_dir, processes=args.processes, evaluation_needed=False)
+  request['evaluation_needed'] = False
+  cache.answer(request, cache_dir, processes=args.processes)
   resolution = resolve.read(resolve.kept_path(request, cache_dir), cache_dir)
   policies = [
     {task: LinkPolicy(**fields) for task, fields in stage['link'].items()}
