@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PYTEST := JAX_PLATFORMS=cpu $(VENV)/python -m pytest
 
-.PHONY: quickstart test test-slow test-shared lint format
+.PHONY: quickstart test test-slow test-shared test-beam lint format
 
 quickstart: .venv/installed
 	$(VENV)/python -m jaxlink.train --gin_file=gin/quickstart.gin
@@ -20,6 +20,10 @@ test-slow: .venv/installed
 test-shared: .venv/installed
 	$(PYTEST) -m shared_data -n 2 --dist loadfile
 
+# Apache Beam wants an older protobuf than TensorFlow's newest, so it has an environment of its own.
+test-beam: .venv-beam/installed
+	JAX_PLATFORMS=cpu .venv-beam/bin/python -m pytest tests/data/caching
+
 lint: .venv/installed
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
@@ -31,4 +35,9 @@ format: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(VENV)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-beam/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-beam
+	.venv-beam/bin/pip install --quiet --disable-pip-version-check --editable '.[beam,lexicons,cleaning]' pytest hypothesis
 	touch $@

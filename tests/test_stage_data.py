@@ -61,7 +61,7 @@ def two(trained, tmp_path_factory) -> Run:
   return run
 
 
-@pytest.mark.parametrize('at', [13, 14])
+@pytest.mark.parametrize('at', [13, pytest.param(14, marks=pytest.mark.slow)])
 def test_a_kill_after_the_checkpoint_of_a_boundary_changes_nothing(
   trained, two, tmp_path, killed, at
 ):
@@ -71,6 +71,7 @@ def test_a_kill_after_the_checkpoint_of_a_boundary_changes_nothing(
   assert _losses(tmp_path / 'run') == _losses(two.directory)
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_killed_at_once_starts_again_from_the_same_step(trained, tmp_path, killed):
   project, _ = trained
   trunk = tmp_path / 'trunk'

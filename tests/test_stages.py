@@ -119,6 +119,7 @@ def test_a_branch_of_a_trunk_is_the_straight_run_bit_for_bit(trained, straight, 
     assert accounts[1][name]['tokens'] < accounts[1][name]['all_tokens']
 
 
+@pytest.mark.slow
 def test_a_branch_inside_a_run_starts_from_the_stage_that_it_names(trained, straight, tmp_path):
   project, _ = trained
   other = [
@@ -138,7 +139,7 @@ def test_a_branch_inside_a_run_starts_from_the_stage_that_it_names(trained, stra
   _same(expected, found)
 
 
-@pytest.mark.parametrize('at', [11, 12, 13])
+@pytest.mark.parametrize('at', [*(pytest.param(n, marks=pytest.mark.slow) for n in (11, 13)), 12])
 def test_a_stop_on_either_side_of_a_boundary_changes_nothing(
   trained, two, tmp_path, monkeypatch, at
 ):

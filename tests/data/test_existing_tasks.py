@@ -723,7 +723,7 @@ def test_one_more_line_gives_them_link(project, tmp_path, family):
     'LinkPolicy.doc_fraction = 1.0',
   )  # fmt: skip
   refused = project.train(tmp_path / 'none', *link, code=1)
-  assert f"jaxlink.data.register.mark_words('{auxiliary}', language='en')" in refused
+  assert f"jaxlink.data.existing.mark_words('{auxiliary}', language='en')" in refused
   modules = f"Run.modules = ['their_tasks', 'link_{auxiliary}']"
   output = project.train(tmp_path / 'run', *link, modules)
   assert f'LINK on {auxiliary}' in output
