@@ -95,6 +95,11 @@ def check_config(run: Run, directory: pathlib.Path) -> None:
     begun = k + 1 if steps < done or k == 0 else begun
     steps += -(-stage['tokens'] // (stage['batch'] * stage['sequence_length']))
   ended = steps <= done and len(old['stages']) == begun
+  if left_out := [stage['name'] for stage in old['stages'][len(new['stages']) : begun]]:
+    raise ValueError(
+      f'{directory} holds a run of which stage {left_out[0]!r} has begun, and the recipe has no such stage. '
+      'Add it to the recipe, or give Run.directory another name.'
+    )
   old['stages'], new['stages'] = old['stages'][:begun], new['stages'][:begun]
   if changes := config.differences(old, new):
     more = ''

@@ -250,6 +250,8 @@ def test_what_has_begun_is_fixed_and_what_has_not_may_change(trained, tmp_path, 
   assert [line['step'] for line in tiny_project.metrics_of(tmp_path / 'run')] == list(range(1, 17))
   with pytest.raises(ValueError, match=r'stages\[1\].tokens.*add a stage to Run.stages'):
     train.train(_run(project, tmp_path / 'run', *TWO))
+  with pytest.raises(ValueError, match="stage 'decay' has begun, and the recipe has no such stage"):
+    train.train(_run(project, tmp_path / 'run', *TRUNK))
 
 
 def test_a_source_is_read_as_often_as_asked_over_all_stages(trained, tmp_path):
