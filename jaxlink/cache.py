@@ -384,6 +384,12 @@ def main() -> None:
   end = words.index('--') if '--' in words else len(words)
   args = parser.parse_args(words[:end])
 
+  if args.gin_file and (args.modules or args.mixture):
+    parser.error('--modules and --mixture are for where no --gin_file is given')
+  if args.gin_bindings and not args.gin_file:
+    parser.error('--gin_bindings needs a --gin_file')
+  if args.processes < 0:
+    parser.error(f'--processes is {args.processes}: it is 0 or more')
   if args.parent:
     _end_with(args.parent)
   try:

@@ -74,7 +74,7 @@ class Inputs:
   def sha256(self, path: str) -> str:
     """Returns the hash of a file's bytes."""
     path = self._absolute(path)
-    status = _status(path)
+    status = file_status(path)
     known = self._known.get(path)
     if known is None or known[:2] != status:
       with fsspec.open(path, 'rb') if is_remote(path) else open(path, 'rb') as file:
@@ -164,10 +164,10 @@ def is_remote(path: str) -> bool:
 
 def size(path: str) -> int:
   """Returns a file's bytes."""
-  return _status(path)[0]
+  return file_status(path)[0]
 
 
-def _status(path: str) -> list:
+def file_status(path: str) -> list:
   """Returns a file's size, and what tells that it is the same file: time of change or checksum."""
   if is_remote(path):
     filesystem, name = fsspec.core.url_to_fs(path)

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -367,3 +368,37 @@ def test_readers_divide_files_among_them_and_each_share_has_one_reader(files, co
   for name in names:
     (of,) = {share[2] for share in shares if share[0] == name}
     assert sorted(share[1] for share in shares if share[0] == name) == list(range(of))
+
+
+def test_a_file_that_is_renamed_to_another_format_is_another_text(tmp_path, tiny_tokenizers):
+  text = tmp_path / 'c.txt'
+  text.write_text('{"text": "Haba na haba"}\n', encoding='utf-8')
+  task = {'language': 'sw', 'tokenizer': tiny_tokenizers['byte_level']}
+  register.register_corpus('reg_named', {'train': str(tmp_path / 'c.*')}, **task)
+
+  def fingerprint():
+    return cache_plan.make_plan(
+      'reg_named', 'train', cache_dir=str(tmp_path), inputs=Inputs()
+    ).fingerprint
+
+  before = fingerprint()
+  text.rename(tmp_path / 'c.jsonl')
+  assert fingerprint() != before
+
+
+def test_files_that_change_while_a_cache_is_built_stop_it(tmp_path, tiny_tokenizers, monkeypatch):
+  (tmp_path / 'a.txt').write_text('Haba na haba hujaza kibaba.', encoding='utf-8')
+  task = {'language': 'sw', 'tokenizer': tiny_tokenizers['byte_level']}
+  register.register_corpus('reg_grows', {'train': str(tmp_path / '*.txt')}, **task)
+  plan = cache_plan.make_plan('reg_grows', 'train', cache_dir=str(tmp_path), inputs=Inputs())
+  gather = build._gather
+
+  def grows(*args):
+    (tmp_path / 'b.txt').write_text('Polepole ndio mwendo.', encoding='utf-8')
+    return gather(*args)
+
+  monkeypatch.setattr(build, '_gather', grows)
+  with pytest.raises(ValueError, match='reg_grows:train: its files changed while'):
+    build.build(plan, processes=1, progress=False)
+  assert not plan.exists
+  assert not os.path.exists(plan.work)

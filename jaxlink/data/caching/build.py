@@ -20,7 +20,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,7 @@ def _build(
   os.makedirs(plan.work, exist_ok=True)
   task = plan.get_task()
   files = task.source.list_shards(plan.split)
+  before = _statuses(files)
   size = sum(fingerprint_lib.size(f) for f in files if cache_plan.is_file(f))
   parts = len(files)
   if task.source.supports_arbitrary_sharding:
@@ -106,6 +107,12 @@ def _build(
           report(event)
       counts, dose, rejected = _gather(job, store, task)
       collections.deque(run(shards_lib.cache_shard, [(job, s) for s in shards]), maxlen=0)
+  if _statuses(task.source.list_shards(plan.split)) != before:
+    store.delete()
+    shutil.rmtree(plan.work, ignore_errors=True)
+    raise ValueError(
+      f'{plan.name}: its files changed while the cache was built, which is therefore of no text. Start again.'
+    )
   written = [store.read_json(f'{job.shard(s)}.json')['shard'] for s in shards]
   totals = {
     k: sum(s[k] for s in written)
@@ -142,6 +149,11 @@ def _build(
   machine.write_json(os.path.join(plan.work, blocks_lib.MANIFEST), manifest)
   if job.work != here:
     store.delete()
+
+
+def _statuses(files: Sequence[str]) -> list[Any]:
+  """What tells a file from another of its name, without reading it."""
+  return [(f, fingerprint_lib.file_status(f)) for f in files if cache_plan.is_file(f)]
 
 
 def _gather(

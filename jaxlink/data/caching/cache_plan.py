@@ -17,7 +17,7 @@ import seqio
 import tensorflow as tf
 
 from jaxlink.data import blocks as blocks_lib
-from jaxlink.data import cleaning, existing, linking, register
+from jaxlink.data import cleaning, existing, linking, register, sources
 from jaxlink.data import fingerprint as fingerprint_lib
 from jaxlink.data import preprocessors as prep
 from jaxlink.data import vocabulary as vocabulary_lib
@@ -277,8 +277,10 @@ def _describe_source(source: seqio.DataSource, split: str, inputs: fingerprint_l
     patterns = source.patterns(split)
   for pattern in [patterns] if isinstance(patterns, str | os.PathLike) else patterns:
     inputs.watch(os.fspath(pattern))
-  files = [inputs.sha256(f) for f in source.list_shards(split) if is_file(f)]
+  names = [f for f in source.list_shards(split) if is_file(f)]
+  files = [inputs.sha256(f) for f in names]
   if isinstance(source, register.TextSource):
+    files = [[sha, sources.file_format(f)] for sha, f in zip(files, names, strict=True)]
     return ['text', files, source.settings(), fingerprint_lib.describe(type(source), inputs)]
   return [type(source).__qualname__, files, fingerprint_lib.describe(source, inputs)]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import tqdm
 
+from jaxlink.data import register
 from jaxlink.data.caching import cache_plan, rewriting
 from jaxlink.link.policy import Dose
 
@@ -45,9 +46,14 @@ def publish(plan: cache_plan.Plan, folder: str) -> dict[str, Any]:
       file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
       dose += result.dose
       bar.update()
+  source = plan.get_task().source
+  rejected = None
+  if isinstance(source, register.TextSource):
+    rejected = source.gather(plan.split, [source.rejected(plan.split)])
   manifest = {
     'task': plan.task,
     'split': plan.split,
+    'rejected': rejected,
     'dose': dataclasses.asdict(dose),
     'realised_all': dose.realised_all,
     'realised_covered': dose.realised_covered,

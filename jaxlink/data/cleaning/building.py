@@ -31,7 +31,8 @@ def prepare(job: Any, processes: int = 1) -> None:
     job: `jaxlink.data.caching.shards.Job`.
     processes: that index parts of the source at a time.
   """
-  steps = _comparing_steps(job.plan.get_task())
+  task = job.plan.get_task()
+  steps = _comparing_steps(task)
   if not steps:
     return
   from jaxlink.data.caching import machine
@@ -42,7 +43,8 @@ def prepare(job: Any, processes: int = 1) -> None:
       continue
     names = step.competitors(job.plan.name)
     if isinstance(step, Contamination):
-      _keep(store, _table(at), step.make_sets(names))
+      own = task.source.list_shards(job.plan.split)
+      _keep(store, _table(at), step.without(own).make_sets(names))
       continue
     with machine.pool(min(processes, job.parts)) as run:
       collections.deque(run(_index_part, [(job, at, part) for part in range(job.parts)]), maxlen=0)

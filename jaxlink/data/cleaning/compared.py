@@ -111,11 +111,13 @@ def texts_of(name: str, until: Comparing | None = None) -> Iterator[str]:
   key = until.text_key if until else 'text'
   if key in dataset.element_spec:
     yield from steps.texts(dataset, key)
-    return
-  for example in dataset.as_numpy_iterator():
-    for name, value in example.items():
-      if name not in (steps.REMOVED, steps.NOTED):
-        yield from _strings(value)
+  else:
+    for example in dataset.as_numpy_iterator():
+      for feature, value in example.items():
+        if feature not in (steps.REMOVED, steps.NOTED):
+          yield from _strings(value)
+  if hasattr(task.source, 'gather'):  # more bad lines than allowed are an error here, too
+    task.source.gather(split, [task.source.rejected(split)])
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -171,7 +171,7 @@ def remove_contamination(
     those too short, and the numbers of those found, from 0.
 
   Raises:
-    ValueError: nothing to compare with, a file that is not there, n or `least` below 1.
+    ValueError: nothing to compare with, a file that is not there, two sets of one name, n or `least` below 1.
 
   Source: GPT-3, arXiv 2005.14165, appendix C, which cuts 200 characters around an n-gram; here the whole
   document goes.
@@ -194,6 +194,11 @@ def remove_contamination(
   if not names and not texts:
     raise ValueError('remove_contamination: give evaluation=… or texts=….')
   files = tuple(name for name in names if os.path.isfile(name))
+  called = [os.path.basename(file) for file in files] + (['texts'] if texts else [])
+  if twice := [name for name in called if called.count(name) > 1]:
+    raise ValueError(
+      f'remove_contamination: two evaluation sets are called {twice[0]!r}, and are counted by name. Rename one.'
+    )
   return Contamination(
     text_key=text_key,
     names=tuple(name for name in names if name not in files),
@@ -235,6 +240,13 @@ class Contamination(Comparing):
     """Returns the splits to compare with while one is read."""
     return tuple(name for name in self.names if name != own)
 
+  def without(self, files: Iterable[str]) -> 'Contamination':
+    """The step without files that are the very text which is read."""
+    own = {os.path.realpath(file) for file in files}
+    return dataclasses.replace(
+      self, files=tuple(file for file in self.files if os.path.realpath(file) not in own)
+    )
+
   def make_sets(self, names: Sequence[str]) -> 'EvaluationSets':
     """Reads and indexes the files, the texts and some of the splits."""
     given = [(name, list(texts_of(name, self))) for name in names]
@@ -247,12 +259,12 @@ class Contamination(Comparing):
       texts = list(texts_of(name, self))
       if not is_itself(dataset, texts, self.text_key):
         given.append((name, texts))
-    return self._index(given)
+    own = [f for f in self.files if is_itself(dataset, _texts_in(f), self.text_key)]
+    return self.without(own)._index(given)
 
   def _index(self, given: list[tuple[str, list[str]]]) -> 'EvaluationSets':
     for path in self.files:
-      documents = sources.read_documents(path, text_key='text')
-      given.append((os.path.basename(path), [d.text for d in documents if d.text is not None]))
+      given.append((os.path.basename(path), _texts_in(path)))
     if self.texts:
       given.append(('texts', list(self.texts)))
     starts = np.cumsum([0, *(len(texts) for _, texts in given)])
@@ -261,6 +273,11 @@ class Contamination(Comparing):
     return EvaluationSets(
       every, np.array([name for name, _ in given], str), starts, np.array(short, np.int64)
     )
+
+
+def _texts_in(path: str) -> list[str]:
+  documents = sources.read_documents(path, text_key='text')
+  return [d.text for d in documents if d.text is not None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,7 +179,7 @@ def expand(patterns: str | Sequence[str]) -> list[str]:
 
   Raises:
     FileNotFoundError: a pattern matches nothing; the nearest names of its folder are given.
-    ValueError: the path is of a place that no installed package reads.
+    ValueError: the path is of a place that no installed package reads, or a file is named twice.
   """
   files = []
   for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -196,6 +196,10 @@ def expand(patterns: str | Sequence[str]) -> list[str]:
         f'The folder holds: {", ".join(beside[:10]) or "nothing"}.'
       )
     files += [filesystem.unstrip_protocol(f) if '://' in pattern else f for f in found]
+  if twice := [file for file, count in collections.Counter(files).items() if count > 1]:
+    raise ValueError(
+      f'{twice[0]} is named more than once by {patterns}: its text would count twice.'
+    )
   return files
 
 

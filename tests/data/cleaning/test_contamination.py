@@ -143,3 +143,24 @@ def test_settings_that_make_no_sense_are_errors(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=message):
       cleaning.remove_contamination(**settings_)
   assert compared.split_names('x', 'a:b') == ('a:b',)
+
+
+def test_a_file_that_is_the_text_itself_is_no_evaluation_set_of_it(tmp_path):
+  paths = [tmp_path / 'a.jsonl', tmp_path / 'b.jsonl']
+  for path, text in zip(paths, ITEMS, strict=False):
+    path.write_text(json.dumps({'text': text}) + '\n', encoding='utf-8')
+  step = cleaning.remove_contamination(evaluation=paths)
+  assert step.without([str(paths[0])]).files == (str(paths[1]),)
+  own = tf.data.Dataset.from_tensor_slices({'text': [ITEMS[0]]})
+  assert [e['removed'] for e in step(own).as_numpy_iterator()] == [b'']
+  other = tf.data.Dataset.from_tensor_slices({'text': [ITEMS[0] + ' ' + ITEMS[2], ITEMS[3]]})
+  assert [bool(e['removed']) for e in step(other).as_numpy_iterator()] == [True, False]
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path):
+  paths = [tmp_path / folder / 'test.jsonl' for folder in ('a', 'b')]
+  for path in paths:
+    path.parent.mkdir()
+    path.write_text('{"text": "one"}\n', encoding='utf-8')
+  with pytest.raises(ValueError, match=r"two evaluation sets are called 'test\.jsonl'"):
+    cleaning.remove_contamination(evaluation=paths)

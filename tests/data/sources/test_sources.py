@@ -340,3 +340,9 @@ def test_settings_are_checked(settings, message):
 def test_the_bound_is_checked(most):
   with pytest.raises(ValueError, match='max_bad is '):
     check_max_bad(most)
+
+
+def test_a_file_that_two_patterns_name_is_an_error(tmp_path):
+  (tmp_path / 'a.txt').write_text('Haba na haba.', encoding='utf-8')
+  with pytest.raises(ValueError, match=r'a\.txt is named more than once'):
+    expand([str(tmp_path / '*.txt'), str(tmp_path / 'a.txt')])
