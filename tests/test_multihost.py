@@ -67,6 +67,11 @@ class Hosts:
     return '\n'.join(f'── {i}: {p.poll()}\n{self.said(i)}' for i, p in enumerate(self.processes))
 
 
+def _take_interrupts() -> None:
+  """Where the tests run in the background, a shell has had SIGINT ignored for all that they start."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(project, tmp_path):
   """Starts processes of a run; whatever becomes of the test, none of them stays."""
@@ -93,6 +98,7 @@ def start(project, tmp_path):
           subprocess.Popen(
             [sys.executable, '-c', COMMAND, *rest], env=project.environment(devices),
             cwd=folders[index] if folders else project.folder, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=_take_interrupts,
           )
         )  # fmt: skip
     return hosts

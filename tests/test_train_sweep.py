@@ -30,7 +30,7 @@ def test_five_ratios_share_one_cache_and_one_executable(project):
     (meta,) = [
       json.loads(line) for line in (run / 'starts.jsonl').read_text(encoding='utf-8').splitlines()
     ]
-    return printed, meta['dose']['tiny_en']
+    return printed, meta['dose']['pretrain']['tiny_en']
 
   train(0.05)
   data, compiled = project.folder / 'cache', project.folder / 'compiled'
