@@ -58,7 +58,7 @@ def main() -> None:
     state = step_lib.init_state(plan.model, plan.optimizer, plan.mesh, run.seed_init)
     with tempfile.TemporaryDirectory() as folder:
       log = metrics.Metrics(folder)
-      logger = metrics.Logger(log, steps=0, tokens_at=run.tokens_at)
+      logger = metrics.Logger(log, steps=args.steps + 1, tokens_at=run.tokens_at)
       logger.begin_stage(flatten=accounts.Accounts(batches.mixture.names, batches.count_names).take)
       with Stop() as stop, Loader(batches, sharding, start=0, stop=args.steps + 1) as loader:
         for index in range(args.steps + 1):
