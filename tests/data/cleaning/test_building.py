@@ -66,7 +66,9 @@ def source():
 
 
 def write(path, documents):
-  path.write_text(''.join(json.dumps({'text': d}) + '\n' for d in documents))
+  """Writes a file of documents, once: worker processes that register the task find it there."""
+  if not path.exists():
+    path.write_text(''.join(json.dumps({'text': d}) + '\n' for d in documents))
   return str(path)
 
 
