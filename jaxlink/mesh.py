@@ -1,8 +1,9 @@
 """The mesh of devices, and one table that says which named axis goes on which of its axes.
 
-Three mesh axes: `data` (whole copies of the state, the batch split), `fsdp` (the batch split, the
-state split too and gathered layer by layer) and `tensor` (heads, feed-forward and vocabulary
-split). A fourth, `sequence`, needs an attention that can split a row and comes with one.
+Four mesh axes: `data` (whole copies of the state, the batch split), `fsdp` (the batch split, the
+state split too and gathered layer by layer), `sequence` (rows split into parts, each device keeping
+its part's queries and gathering the row's keys and values) and `tensor` (heads, feed-forward and
+vocabulary split).
 
 The model names its axes (`vocab`, `heads`, …); `RULES` maps names to mesh axes. Meshes are made with
 automatic axes: shardings are hints that XLA completes. A mesh can also be abstract, for devices that
@@ -12,8 +13,9 @@ Easy to get wrong: `batch` is split over `data` and `fsdp` together, so a batch 
 of their product, not of `data` alone.
 """
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,10 +24,10 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxlink.config import configurable
-from jaxlink.model.axes import Place
+from jaxlink.model.axes import Names
 from jaxlink.names import nearest
 
-AXES = ('data', 'fsdp', 'tensor')
+AXES = ('data', 'fsdp', 'sequence', 'tensor')
 
 AnyMesh = Mesh | AbstractMesh
 
@@ -41,7 +43,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
   'norm': (),
   # activations, besides heads, kv, feedforward and vocab
   'batch': ('data', 'fsdp'),
-  'sequence': (),
+  'sequence': ('sequence',),
   'residual': (),
 }
 
@@ -56,6 +58,7 @@ class MeshConfig:
 
   data: int = -1
   fsdp: int = 1
+  sequence: int = 1
   tensor: int = 1
 
   def __post_init__(self):
@@ -65,7 +68,7 @@ class MeshConfig:
     if [getattr(self, axis) for axis in AXES].count(-1) > 1:
       raise ValueError(f'{self} has more than one -1: only one axis can take what is left.')
 
-  def sizes(self, devices: int) -> tuple[int, int, int]:
+  def sizes(self, devices: int) -> tuple[int, ...]:
     """The sizes of `AXES` on this number of devices.
 
     Raises:
@@ -127,13 +130,34 @@ def spec(
   return PartitionSpec(*parts)
 
 
-def placer(mesh: AnyMesh, rules: Mapping[str, tuple[str, ...]] = RULES) -> Place:
-  """What `model.axes.placed_by` takes: constrains each named activation to its sharding."""
+@dataclasses.dataclass(frozen=True)
+class Placement:
+  """What `model.axes.placed_by` takes: named axes on a mesh, by the rules."""
 
-  def place(x, names):
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(names, rules)))
+  mesh: AnyMesh
+  rules: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: RULES)
 
-  return place
+  def place(self, x: jax.Array, names: Names) -> jax.Array:
+    """x, constrained to the sharding of its names."""
+    return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec(names, self.rules)))
+
+  def per_shard(
+    self, function: Callable[..., Any], inputs: Sequence[Names], outputs: Any
+  ) -> Callable[..., Any]:
+    """The function, run by each device on its own part of the inputs."""
+    of = lambda names: spec(names, self.rules)  # noqa: E731
+    # A kernel's outputs do not say along which axes they vary, so this is not checked.
+    return jax.shard_map(
+      function,
+      mesh=self.mesh,
+      in_specs=tuple(map(of, inputs)),
+      out_specs=jax.tree.map(of, outputs, is_leaf=_is_names),
+      check_vma=False,
+    )
+
+  def ways(self, name: str) -> int:
+    """Into how many parts an axis of this name is split."""
+    return _ways(self.mesh, self.rules[name])
 
 
 def param_shardings(mesh: AnyMesh, shapes: Any, names: Any) -> Any:
@@ -168,7 +192,10 @@ def replicated(mesh: AnyMesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: AnyMesh) -> NamedSharding:
-  """The sharding of every array of a batch: rows over `data` and `fsdp`, all else whole."""
+  """The sharding of every array of a batch: rows over `data` and `fsdp`, all else whole.
+
+  Also with a `sequence` axis: tokens are small, and the model cuts the rows after the embedding.
+  """
   return NamedSharding(mesh, spec(('batch',)))
 
 
@@ -215,7 +242,11 @@ def sharding_table(shapes: Any) -> str:
 
 def _across_slices(sizes, slices, devices):
   inside = (sizes[0] // slices, *sizes[1:])
-  return mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1), devices)
+  return mesh_utils.create_hybrid_device_mesh(inside, (slices, 1, 1, 1), devices)
+
+
+def _is_names(value):
+  return isinstance(value, tuple) and all(isinstance(name, str | None) for name in value)
 
 
 def _ways(mesh, axes):

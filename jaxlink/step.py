@@ -299,11 +299,11 @@ def compile_eval_step(step: EvalStep, params: Any, batch: dict[str, Any]) -> jax
 
 def _loss_function(config, graph, mesh, loss_config):
   """(params, batch) → LossSums, with activations placed on the mesh."""
-  place = mesh_lib.placer(mesh) if mesh.size > 1 else None
+  placement = mesh_lib.Placement(mesh) if mesh.size > 1 else None
 
   def sums_of(params, batch):
     rows, length = batch['tokens'].shape
-    with placed_by(place):
+    with placed_by(placement):
       model = decoder.bind(graph, params)
       hidden_BTD = model(batch['tokens'], batch['segments'], batch['positions'])
       return loss.loss_sums(
