@@ -11,16 +11,12 @@ import math
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 
 from jaxlink import mesh as mesh_lib
 from jaxlink import report as report_lib
-from jaxlink import report_data, stage_data
+from jaxlink import report_data, setup, stage_data
 from jaxlink import step as step_lib
-from jaxlink.data.linked import counts_of
-from jaxlink.data.tokenizer import padded_size
-from jaxlink.optimizer import make_optimizer, make_schedule
-from jaxlink.stage import Run, Stage
+from jaxlink.stage import Run
 
 
 def misfit(run: Run) -> str | None:
@@ -47,42 +43,27 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   mesh = mesh_lib.make_mesh(run.mesh) if here else mesh_lib.abstract_mesh(run.mesh, devices)
   platform = jax.devices()[0].platform if here else 'tpu'
   data, reason = stage_data.open_if_prepared(run)
-  vocabulary = run.model.vocabulary
-  if data:
-    vocabulary = vocabulary or padded_size(data.tokenizer.size)
-  model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
-  print(report_lib.describe_model(model, run.evaluation_length))
+  plans = setup.make_plans(run, data, mesh, platform)
+  print(report_lib.describe_model(plans[0].model, run.evaluation_length))
   axes = ', '.join(f'{name} {size}' for name, size in mesh.shape.items())
   print(f'mesh: {axes} ({devices} devices)')
 
-  for k, stage in enumerate(run.stages):
-    first = run.first_step(k)
-    optimizer = make_optimizer(stage.optimizer, stage.steps, first)
-    state = step_lib.abstract_state(model, optimizer, mesh)
-    part = data.stages[k] if data else None
-    counts = len(part.batches.count_names) if part else _counts(stage)
-    batch = step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts)
-    sources = len(part.sources) if part else len(stage.rates) or 2
-    counted = f'{sources} sources'
-    if not part:
-      counted += ' assumed, ' + (
-        'as in Stage.rates' if stage.rates else 'as of one target and one auxiliary language'
-      )
-    step = step_lib.make_train_step(
-      model, optimizer, make_schedule(stage.optimizer, stage.steps, first), mesh,
-      loss_config=run.loss, n_sources=sources,
-    )  # fmt: skip
-    lowered = step_lib.lower_step(step, state, batch, platform=None if here else platform)
+  for k, plan in enumerate(plans):
+    counted = f'{plan.sources} sources' + (f' assumed, {plan.assumed}' if plan.assumed else '')
+    lowered = step_lib.lower_step(
+      plan.train_step(run), plan.state, plan.batch, platform=None if here else platform
+    )
     if k == 0:
-      print(mesh_lib.sharding_table(state.params))
-      size = sum(_bytes_per_device(leaf) for leaf in jax.tree.leaves(state))
+      print(mesh_lib.sharding_table(plan.state.params))
+      size = sum(mesh_lib.bytes_per_device(leaf) for leaf in jax.tree.leaves(plan.state))
       print(f'parameters and optimizer state: {size / 2**30:.2f} GiB on each device')
-    print(report_lib.describe_stage(stage))
-    if part:
-      print(report_data.describe_sources(part))
+    print(report_lib.describe_stage(plan.stage))
+    if data:
+      print(report_data.describe_sources(data.stages[k]))
+    rows = mesh_lib.rows_per_device(mesh, plan.stage.batch)
     print(
-      f'  {mesh_lib.rows_per_device(mesh, stage.batch)} sequences a device; train step: {counted}; lowered '
-      f'for {platform}, {len(lowered.as_text()):,} characters of StableHLO'
+      f'  {rows} sequences a device; train step: {counted}; lowered for {platform}, '
+      f'{len(lowered.as_text()):,} characters of StableHLO'
     )
 
   if data:
@@ -100,17 +81,5 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   return int(bool(missing))
 
 
-def _counts(stage: Stage) -> int:
-  """How many counts a row has, see `jaxlink.data.loader.Batches`."""
-  if not stage.link or stage.link_route == 'cache':
-    return 0
-  languages = dict.fromkeys(name for policy in stage.link.values() for name in policy.lexicons)
-  return len(counts_of(languages))
-
-
 def _axes(run: Run) -> tuple[int, ...]:
   return tuple(getattr(run.mesh, axis) for axis in mesh_lib.AXES)
-
-
-def _bytes_per_device(leaf: jax.ShapeDtypeStruct) -> int:
-  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize

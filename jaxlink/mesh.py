@@ -97,7 +97,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = config.sizes(len(devices))
-  slices = len({device.slice_index for device in devices}) if devices[0].platform == 'tpu' else 1
+  slices = (
+    len({getattr(d, 'slice_index', 0) for d in devices}) if devices[0].platform == 'tpu' else 1
+  )
   if slices > 1:
     if sizes[0] % slices:
       raise ValueError(
@@ -218,6 +220,11 @@ def rows_per_device(mesh: AnyMesh, batch: int) -> int:
   return batch // ways
 
 
+def bytes_per_device(leaf: Any) -> int:
+  """Bytes of an array, or of its `jax.ShapeDtypeStruct` with a sharding, on each device."""
+  return math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+
+
 def sharding_table(shapes: Any) -> str:
   """A text table of arrays that know their sharding: name, shape, partition, MiB per device.
 
@@ -226,7 +233,7 @@ def sharding_table(shapes: Any) -> str:
   """
   rows, total = [], 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-    local = math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+    local = bytes_per_device(leaf)
     total += local
     parts = ', '.join(
       '·'.join(part) if isinstance(part, tuple) else str(part or '-') for part in leaf.sharding.spec

@@ -1,6 +1,8 @@
 """What a stage's steps are compiled from: its mesh, model and optimizer.
 
 A `Run` and the opened data of its stages go in. No parameter is allocated here: states are abstract.
+Without data (nothing is cached yet) and for devices that are not here, the same plans are made: what only
+the data knows is then assumed, and `Plan.assumed` says so.
 
 Easy to get wrong: the vocabulary. A recipe may state it, padded as it likes, but never below the
 tokenizer's: an id past the embedding would be read from another row without an error.
@@ -14,10 +16,11 @@ import optax
 
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
+from jaxlink.data.linked import counts_of
 from jaxlink.data.tokenizer import padded_size
 from jaxlink.model.decoder import DecoderConfig
 from jaxlink.optimizer import make_optimizer, make_schedule
-from jaxlink.stage import Run
+from jaxlink.stage import Run, Stage
 from jaxlink.stage_data import RunData
 
 
@@ -26,59 +29,102 @@ class Plan:
   """What a stage's steps are compiled from.
 
   Attributes:
+    stage: of the recipe.
     mesh: of all devices.
     model: resolved.
     optimizer: that follows `schedule`.
     schedule: step of the run → learning rate.
     state: abstract, with shardings.
     batch: abstract, with shardings.
+    sources: of the stage's mixture.
+    assumed: where `sources` is from if there is no data to count them in; '' if there is.
   """
 
-  mesh: jax.sharding.Mesh
+  stage: Stage
+  mesh: mesh_lib.AnyMesh
   model: DecoderConfig
   optimizer: optax.GradientTransformationExtraArgs
   schedule: optax.Schedule
   state: step_lib.TrainState
   batch: dict[str, Any]
+  sources: int
+  assumed: str = ''
 
-  def compile_step(self, run: Run, n_sources: int) -> jax.stages.Compiled:
-    """The executable of the train step."""
-    step = step_lib.make_train_step(
+  def train_step(self, run: Run) -> step_lib.TrainStep:
+    """The train step as a plain function."""
+    return step_lib.make_train_step(
       self.model, self.optimizer, self.schedule, self.mesh,
-      loss_config=run.loss, n_sources=n_sources,
+      loss_config=run.loss, n_sources=self.sources, accumulate=self.stage.accumulate,
     )  # fmt: skip
-    return step_lib.compile_step(step, self.state, self.batch)
+
+  def compile_step(self, run: Run) -> jax.stages.Compiled:
+    """The executable of the train step."""
+    return step_lib.compile_step(self.train_step(run), self.state, self.batch)
 
 
-def make_plans(run: Run, data: RunData) -> list[Plan]:
-  """Makes the mesh of all devices, and what is compiled for it and the batches of each stage.
+def make_plans(
+  run: Run,
+  data: RunData | None,
+  mesh: mesh_lib.AnyMesh | None = None,
+  platform: str | None = None,
+) -> list[Plan]:
+  """What is compiled for a mesh and the batches of each stage.
+
+  Args:
+    run: the recipe.
+    data: of its stages; None where nothing is cached.
+    mesh: by default of all devices.
+    platform: of the mesh's devices, where it is abstract: 'tpu', 'gpu' or 'cpu'.
 
   Raises:
     ValueError: the mesh does not fit the devices, a batch not the mesh, or the recipe's vocabulary
-      has no room for the tokenizer's.
+      has no room for the tokenizer's, or is open without one.
   """
-  vocabulary = run.model.vocabulary or padded_size(data.tokenizer.size)
-  if vocabulary < data.tokenizer.size:
-    raise ValueError(
-      f'DecoderConfig.vocabulary is {vocabulary}, and the tokenizer has {data.tokenizer.size} ids: it is '
-      f"{data.tokenizer.size} or more, or 0 to take the tokenizer's."
-    )
-  mesh = mesh_lib.make_mesh(run.mesh)
-  model = run.model.resolve(platform=mesh.devices.flat[0].platform, vocabulary=vocabulary)
+  vocabulary = run.model.vocabulary
+  if data is not None:
+    vocabulary = vocabulary or padded_size(data.tokenizer.size)
+    if vocabulary < data.tokenizer.size:
+      raise ValueError(
+        f'DecoderConfig.vocabulary is {vocabulary}, and the tokenizer has {data.tokenizer.size} ids: it is '
+        f"{data.tokenizer.size} or more, or 0 to take the tokenizer's."
+      )
+  mesh = mesh_lib.make_mesh(run.mesh) if mesh is None else mesh
+  platform = platform or mesh.devices.flat[0].platform
+  model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
   plans = []
   for k, stage in enumerate(run.stages):
     first = run.first_step(k)
     optimizer = make_optimizer(stage.optimizer, stage.steps, first)
+    if data is None:
+      counts, (sources, assumed) = counts_without_data(stage), _sources_without_data(stage)
+    else:
+      part = data.stages[k]
+      counts, sources, assumed = len(part.batches.count_names), len(part.sources), ''
     plans.append(
       Plan(
+        stage,
         mesh,
         model,
         optimizer,
         make_schedule(stage.optimizer, stage.steps, first),
         step_lib.abstract_state(model, optimizer, mesh),
-        step_lib.abstract_batch(
-          stage.batch, stage.sequence_length, mesh, len(data.stages[k].batches.count_names)
-        ),
+        step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts),
+        sources,
+        assumed,
       )
     )
   return plans
+
+
+def counts_without_data(stage: Stage) -> int:
+  """How many counts a row will have, see `jaxlink.data.loader.Batches`."""
+  if not stage.link or stage.link_route == 'cache':
+    return 0
+  languages = dict.fromkeys(name for policy in stage.link.values() for name in policy.lexicons)
+  return len(counts_of(languages))
+
+
+def _sources_without_data(stage):
+  if stage.rates:
+    return len(stage.rates), 'as in Stage.rates'
+  return 2, 'as of one target and one auxiliary language'

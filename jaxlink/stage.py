@@ -111,6 +111,8 @@ class Stage:
     tokens: budget: input positions, summed over the batch.
     batch: sequences in a step, over all devices.
     sequence_length: T, tokens in a sequence.
+    accumulate: parts in which each device takes its rows of a batch, one after the other, before the
+      one update: the update is that of the whole batch, and memory is that of a part.
     optimizer: with the schedule of the learning rate over this stage.
     rates: shares of tokens that stand in for the mixture's own, by task: floats are read by their
       shortest decimal, '1/3' is allowed. Points of (tokens of the stage, rate) let them change.
@@ -131,6 +133,7 @@ class Stage:
   batch: int
   sequence_length: int
   optimizer: OptimizerConfig
+  accumulate: int = 1
   rates: dict[str, Rate | RateCurve] = dataclasses.field(default_factory=dict)
   mixing: MixingConfig = MixingConfig()
   link: dict[str, LinkPolicy] = dataclasses.field(default_factory=dict)
@@ -140,7 +143,7 @@ class Stage:
   name: str = 'pretrain'
 
   def __post_init__(self):
-    for name in ('tokens', 'batch', 'sequence_length'):
+    for name in ('tokens', 'batch', 'sequence_length', 'accumulate'):
       if getattr(self, name) < 1:
         raise ValueError(f'Stage.{name} is {getattr(self, name)}: it is 1 or more.')
     if not self.name or self.name != self.name.strip() or '@' in self.name or '/' in self.name:

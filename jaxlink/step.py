@@ -96,6 +96,11 @@ def abstract_batch(
     ValueError: the batch does not split over the mesh.
   """
   mesh_lib.rows_per_device(mesh, batch)
+  parts = mesh.shape['sequence']
+  if length % parts:
+    raise ValueError(
+      f'rows of {length} tokens do not split over the {parts} devices of MeshConfig.sequence.'
+    )
   sharding = mesh_lib.batch_sharding(mesh)
 
   def array(dtype, *shape):
@@ -179,11 +184,13 @@ def make_train_step(
   *,
   loss_config: loss.LossConfig,
   n_sources: int,
+  accumulate: int = 1,
 ) -> TrainStep:
   """The step as a plain function of (state, batch), to be compiled by `compile_step`.
 
-  The loss is the sum over loss tokens divided by their number in the global batch. A batch without
-  loss tokens divides by 0 and is thereby skipped and counted.
+  The loss is the sum over loss tokens divided by their number in the global batch, however it is cut
+  into parts and over devices. A batch without loss tokens divides by 0 and is thereby skipped and
+  counted.
 
   Args:
     config: a resolved model config.
@@ -192,6 +199,8 @@ def make_train_step(
     mesh: real or abstract.
     loss_config: z-loss and chunks.
     n_sources: sources in the mixture.
+    accumulate: parts of the batch that are taken one after the other; their gradients are summed, in
+      float32, before the one update. Each device takes its own rows in parts.
 
   Returns:
     A function whose metrics are, as float32 unless said otherwise: `loss` (mean nll in nats),
@@ -204,11 +213,20 @@ def make_train_step(
   sums_of = _loss_function(config, graph, mesh, loss_config)
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    def mean_loss(params):
-      sums = sums_of(params, batch)
-      return sums.total / sums.tokens_B.sum(), sums
+    tokens = batch['loss_mask'].sum(dtype=jnp.int32)
 
-    (mean, sums), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    def mean_loss(params, part):
+      sums = sums_of(params, part)
+      return sums.total / tokens, sums
+
+    gradient_of = jax.value_and_grad(mean_loss, has_aux=True)
+    if accumulate == 1:
+      source_B = batch['source']
+      (mean, sums), gradients = gradient_of(state.params, batch)
+    else:
+      parts = _split(batch, accumulate, mesh)
+      source_B = parts['source'].reshape(-1)
+      mean, sums, gradients = _accumulate(gradient_of, state.params, parts)
     grad_norm = optax.tree.norm(gradients)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, step=state.step)
     params = optax.apply_updates(state.params, updates)
@@ -227,15 +245,14 @@ def make_train_step(
       skipped=state.skipped + skip,
       skipped_in_a_row=(state.skipped_in_a_row + 1) * skip,
     )
-    tokens = sums.tokens_B.sum()
     metrics = {
       'loss': sums.nll_B.sum() / tokens,
       'z_loss': sums.z_B.sum() / tokens,
       'grad_norm': grad_norm,
       'learning_rate': jnp.asarray(schedule(state.step), jnp.float32),
       'tokens': tokens,
-      'loss_sum_by_source': loss.by_source(sums.nll_B, batch['source'], n_sources),
-      'tokens_by_source': loss.by_source(sums.tokens_B, batch['source'], n_sources),
+      'loss_sum_by_source': loss.by_source(sums.nll_B, source_B, n_sources),
+      'tokens_by_source': loss.by_source(sums.tokens_B, source_B, n_sources),
       'skipped': new_state.skipped,
       'skipped_in_a_row': new_state.skipped_in_a_row,
     }
@@ -244,6 +261,38 @@ def make_train_step(
     return new_state, metrics
 
   return train_step
+
+
+def _split(batch, parts, mesh):
+  """The batch as `parts` batches along a leading axis; every row stays on its device."""
+  ways = mesh_lib.batch_ways(mesh)
+  rows = batch['tokens'].shape[0]
+  if rows % (ways * parts):
+    raise ValueError(
+      f'Stage.accumulate is {parts}: a batch of {rows} sequences on {ways} devices of data × fsdp has '
+      f'{rows // ways} a device, which it does not divide.'
+    )
+
+  def one(x):
+    x = x.reshape(ways, parts, rows // (ways * parts), *x.shape[1:]).swapaxes(0, 1)
+    x = x.reshape(parts, rows // parts, *x.shape[3:])
+    return jax.lax.with_sharding_constraint(
+      x, jax.sharding.NamedSharding(mesh, mesh_lib.spec((None, 'batch')))
+    )
+
+  return jax.tree.map(one, batch)
+
+
+def _accumulate(gradient_of, params, parts):
+  """Mean loss, sums by row and gradients over the parts of a batch."""
+
+  def add(carry, part):
+    (mean, sums), gradients = gradient_of(params, part)
+    return jax.tree.map(jnp.add, carry, (mean, gradients)), sums
+
+  zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+  (mean, gradients), sums = jax.lax.scan(add, zeros, parts)
+  return mean, jax.tree.map(jnp.ravel, dataclasses.replace(sums, total=mean)), gradients
 
 
 def make_eval_step(
@@ -301,6 +350,8 @@ def _loss_function(config, graph, mesh, loss_config):
   """(params, batch) → LossSums, with activations placed on the mesh."""
   placement = mesh_lib.Placement(mesh) if mesh.size > 1 else None
 
+  parts = mesh.shape['sequence']
+
   def sums_of(params, batch):
     rows, length = batch['tokens'].shape
     with placed_by(placement):
@@ -312,10 +363,11 @@ def _loss_function(config, graph, mesh, loss_config):
         batch['labels'],
         batch['loss_mask'],
         z_loss=loss_config.z_loss,
-        chunk=loss.positions_per_chunk(
+        chunk=parts
+        * loss.positions_per_chunk(
           loss_config,
           mesh_lib.rows_per_device(mesh, rows),
-          length,
+          length // parts,
           config.width,
           config.vocabulary // mesh.shape['tensor'],
         ),

@@ -164,7 +164,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
         _say(line)
       state = stage_state.begin(run, k, data, plans, keeper, state)
     began = time.perf_counter()
-    train_step = plan.compile_step(run, len(part.sources))
+    train_step = plan.compile_step(run)
     _say(f'stage {part.stage.name}: compiled in {time.perf_counter() - began:.1f} s')
     account = accounts.Accounts(
       part.batches.mixture.names, part.batches.count_names, (counted[k:] or [None])[0]

@@ -13,9 +13,10 @@ from jaxlink.mesh import MeshConfig
 
 
 def test_minus_one_takes_the_rest_of_the_devices():
-  assert MeshConfig().sizes(8) == (8, 1, 1)
-  assert MeshConfig(fsdp=2, tensor=2).sizes(8) == (2, 2, 2)
-  assert MeshConfig(data=1, fsdp=-1).sizes(8) == (1, 8, 1)
+  assert MeshConfig().sizes(8) == (8, 1, 1, 1)
+  assert MeshConfig(fsdp=2, tensor=2).sizes(8) == (2, 2, 1, 2)
+  assert MeshConfig(data=1, fsdp=-1).sizes(8) == (1, 8, 1, 1)
+  assert MeshConfig(sequence=4).sizes(8) == (2, 1, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,8 @@ def test_a_size_of_zero_and_a_second_minus_one_raise():
 
 def test_axes_are_automatic_on_real_and_abstract_meshes():
   for mesh in (mesh_lib.make_mesh(MeshConfig()), mesh_lib.abstract_mesh(MeshConfig(), 32)):
-    assert mesh.axis_names == ('data', 'fsdp', 'tensor')
-    assert mesh.axis_types == (AxisType.Auto,) * 3
+    assert mesh.axis_names == ('data', 'fsdp', 'sequence', 'tensor')
+    assert mesh.axis_types == (AxisType.Auto,) * 4
   assert mesh.shape['data'] == 32
 
 

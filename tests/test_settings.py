@@ -65,7 +65,7 @@ def _step(run: Run) -> str:
   optimizer = make_optimizer(stage.optimizer, stage.steps)
   step = step_lib.make_train_step(
     model, optimizer, make_schedule(stage.optimizer, stage.steps), mesh,
-    loss_config=run.loss, n_sources=2,
+    loss_config=run.loss, n_sources=2, accumulate=stage.accumulate,
   )  # fmt: skip
   return step_lib.lower_step(
     step,
@@ -201,7 +201,7 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
     'final_share': 0.5, 'b1': 0.8, 'b2': 0.9, 'epsilon': 1e-5, 'weight_decay': 0.0, 'clip_norm': 0.0,
   }),
   MeshConfig: (MeshConfig(), lambda c: _step(_with('mesh')(c)), {
-    'data': (4, lambda c: c.sizes(4 if c.data == 4 else 8)), 'fsdp': 8, 'tensor': 2,
+    'data': (4, lambda c: c.sizes(4 if c.data == 4 else 8)), 'fsdp': 8, 'tensor': 2, 'sequence': 4,
   }),
   LinkPolicy: (POLICY, _request_of_policy, {
     'lexicon': 'other', 'language': 'az', 'language_by': ('per_word', _texts_of_two_languages),
@@ -217,6 +217,7 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
   }),
   Stage: (STAGE, _request_of_stage, {
     'mixture': 'n', 'tokens': (8192, lambda s: s.steps), 'batch': (16, lambda s: s.steps),
+    'accumulate': (8, lambda s: _step(_staged(accumulate=s.accumulate, batch=64))),
     'sequence_length': (32, lambda s: s.steps), 'rates': {'a': '1/3'}, 'link': {'en': POLICY},
     'mixing': MixingConfig(policy='proportional'),
     'start_from': ('runs/trunk', _TestedBy(

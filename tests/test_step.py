@@ -1,4 +1,4 @@
-"""The step on one device, on eight in three layouts, and on devices that are not there."""
+"""The step on one device, on eight in many layouts, in parts, and on devices that are not there."""
 
 import functools
 
@@ -16,8 +16,8 @@ from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 CONFIG = DecoderConfig(
   layers=2,
   width=32,
-  heads=4,
-  kv_heads=2,
+  heads=8,
+  kv_heads=4,
   feedforward=64,
   vocabulary=128,
   dtype='float32',
@@ -30,13 +30,23 @@ MESHES = {
   'data 8': MeshConfig(data=8),
   'fsdp 8': MeshConfig(data=1, fsdp=8),
   '2, 2, 2': MeshConfig(data=2, fsdp=2, tensor=2),
+  'tensor 4': MeshConfig(data=1, fsdp=2, tensor=4),
+  'sequence 4': MeshConfig(data=2, sequence=4),
+  'sequence 2, tensor 2': MeshConfig(data=1, fsdp=2, sequence=2, tensor=2),
+}
+# Parts of a batch: (mesh, accumulate). Of 8 rows a device has 8, 2 or 4.
+PARTS = {
+  'one in 2 parts': ('one', 2),
+  'one in 4 parts': ('one', 4),
+  '2, 2, 2 in 2 parts': ('2, 2, 2', 2),
+  'sequence 4 in 4 parts': ('sequence 4', 4),
 }
 
 
 class Run:
   """A compiled step with what it takes."""
 
-  def __init__(self, mesh):
+  def __init__(self, mesh, accumulate=1):
     self.mesh = mesh
     self.optimizer = make_optimizer(OPTIMIZER, STEPS)
     self.abstract = step_lib.abstract_state(CONFIG, self.optimizer, mesh)
@@ -48,6 +58,7 @@ class Run:
       mesh,
       loss_config=LOSS,
       n_sources=SOURCES,
+      accumulate=accumulate,
     )
 
   @functools.cached_property
@@ -79,7 +90,8 @@ class Run:
 def runs():
   one = mesh_lib.make_mesh(MeshConfig(), jax.devices()[:1])
   meshes = {name: mesh_lib.make_mesh(config) for name, config in MESHES.items()}
-  return {name: Run(mesh) for name, mesh in {'one': one, **meshes}.items()}
+  made = {name: Run(mesh) for name, mesh in {'one': one, **meshes}.items()}
+  return made | {name: Run(made[on].mesh, parts) for name, (on, parts) in PARTS.items()}
 
 
 @pytest.fixture(scope='module')
@@ -105,11 +117,35 @@ def assert_same(one, other):
   jax.tree.map(np.testing.assert_array_equal, host(one), host(other))
 
 
-@pytest.mark.parametrize('name', MESHES)
-def test_meshes_agree_with_one_device(histories, name):
+@pytest.mark.parametrize('name', [*MESHES, *PARTS])
+def test_meshes_and_parts_of_a_batch_agree_with_one_device(histories, name):
   one, other = histories('one'), histories(name)
   np.testing.assert_allclose(other[0], one[0], rtol=1e-5)
   np.testing.assert_allclose(other[:, 0], one[:, 0], rtol=1e-3)
+
+
+@pytest.mark.parametrize('name', PARTS)
+def test_metrics_of_a_batch_in_parts_are_those_of_the_whole(runs, name):
+  _, whole = runs['one'].step(runs['one'].state(), runs['one'].batch(5))
+  _, parts = runs[name].step(runs[name].state(), runs[name].batch(5))
+  assert int(whole['tokens']) == int(parts['tokens'])
+  for metric in ('tokens_by_source', 'skipped'):
+    assert np.array_equal(whole[metric], parts[metric])
+  for metric in ('loss', 'z_loss', 'loss_sum_by_source', 'grad_norm'):
+    np.testing.assert_allclose(parts[metric], whole[metric], rtol=1e-5)
+
+
+def test_parts_that_the_rows_of_a_device_do_not_divide_into_raise(runs):
+  run = Run(runs['2, 2, 2'].mesh, accumulate=3)
+  with pytest.raises(
+    ValueError, match=r'Stage\.accumulate is 3: a batch of 8 sequences on 4 devices'
+  ):
+    run.step  # noqa: B018
+
+
+def test_rows_that_the_sequence_axis_does_not_divide_raise(runs):
+  with pytest.raises(ValueError, match='rows of 18 tokens do not split over the 4 devices'):
+    step_lib.abstract_batch(B, 18, runs['sequence 4'].mesh)
 
 
 def test_the_loss_falls_on_a_batch_seen_again(runs):

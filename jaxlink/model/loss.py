@@ -7,6 +7,9 @@ The row is cut into chunks of C positions. Because the loss is one sum, its grad
 a chunk's logits is known as soon as the logits are: it is taken there and then, and the logits are
 dropped. That is three products with the head instead of the four of a rematerialised scan.
 
+Where a mesh splits the rows, a chunk takes as many positions of each part, so that all devices work
+on every chunk.
+
 Easy to get wrong: only `total` may be differentiated. The other sums are for reporting and carry no
 gradient (they are stopped, not wrong).
 """
@@ -18,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlink.config import configurable
-from jaxlink.model.axes import named
+from jaxlink.model.axes import named, ways
 
 # Most bytes that the float32 logits of one chunk take on one device; see `positions_per_chunk`.
 _CHUNK_BYTES = 2**30
@@ -31,7 +34,8 @@ class LossConfig:
   Attributes:
     z_loss: coefficient of the mean of log²(sum of exp(logits)), which keeps logits from drifting;
       PaLM (arXiv 2204.02311, section 5) uses 1e-4. Reported apart from the loss.
-    chunk: positions of each row whose logits exist at once; 0 chooses by `positions_per_chunk`.
+    chunk: positions of each row, or of the part of it that a device holds, whose logits exist at once;
+      0 chooses by `positions_per_chunk`.
 
   Raises:
     ValueError: either is negative.
@@ -116,7 +120,7 @@ def positions_per_chunk(
   Args:
     config: its `chunk`, unless that is 0.
     rows: rows of the batch on one device.
-    length: T.
+    length: T, or what of it one device holds.
     width: D.
     vocabulary: entries of V on one device.
   """
@@ -170,11 +174,15 @@ def _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, *, gradient):
     dhead_DV, (sums, dhidden_BTD) = body(zero_DV, (hidden_BTD, labels_BT, mask_BT))
     return sums, (dhidden_BTD, dhead_DV.T) if gradient else None
 
-  n = -(-T // chunk)
+  S = ways('sequence')  # parts of a row, each on a device of its own
+  C = -(-chunk // S)  # positions of a part in one chunk
+  n = -(-T // (S * C))
 
   def cut(x_BT):
-    widths = [(0, 0), (0, n * chunk - T)] + [(0, 0)] * (x_BT.ndim - 2)
-    return jnp.pad(x_BT, widths).reshape(B, n, chunk, *x_BT.shape[2:]).swapaxes(0, 1)
+    x_BST = x_BT.reshape(B, S, T // S, *x_BT.shape[2:])
+    widths = [(0, 0), (0, 0), (0, n * C - T // S)] + [(0, 0)] * (x_BT.ndim - 2)
+    x_BSnC = jnp.pad(x_BST, widths).reshape(B, S, n, C, *x_BT.shape[2:])
+    return jnp.moveaxis(x_BSnC, 2, 0).reshape(n, B, S * C, *x_BT.shape[2:])
 
   dhead_DV, (sums, dhidden_nBCD) = jax.lax.scan(
     body, zero_DV, (cut(hidden_BTD), cut(labels_BT), cut(mask_BT))
@@ -182,7 +190,8 @@ def _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, *, gradient):
   sums = jax.tree.map(lambda x: x.sum(0), sums)
   if not gradient:
     return sums, None
-  dhidden_BTD = dhidden_nBCD.swapaxes(0, 1).reshape(B, n * chunk, D)[:, :T]
+  dhidden_BSnCD = jnp.moveaxis(dhidden_nBCD.reshape(n, B, S, C, D), 0, 2)
+  dhidden_BTD = dhidden_BSnCD.reshape(B, S, n * C, D)[:, :, : T // S].reshape(B, T, D)
   return sums, (dhidden_BTD, dhead_DV.T)
 
 
