@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PYTEST := JAX_PLATFORMS=cpu $(VENV)/python -m pytest
 
-.PHONY: quickstart test test-slow test-shared test-beam lint format
+.PHONY: quickstart test test-slow test-shared test-beam test-peers lint format
 
 quickstart: .venv/installed
 	$(VENV)/python -m jaxlink.train --gin_file=gin/quickstart.gin
@@ -24,6 +24,12 @@ test-shared: .venv/installed
 test-beam: .venv-beam/installed
 	JAX_PLATFORMS=cpu .venv-beam/bin/python -m pytest tests/data/caching
 
+# Against transformers and lm-evaluation-harness (an export's numbers), and libtpu (kernels and steps
+# compiled for TPUs that are not here): gigabytes, so an environment of its own.
+test-peers: .venv-peers/installed
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-peers/bin/python -m pytest -m "not shared_data" \
+	  tests/huggingface tests/generation tests/aot tests/model/attention tests/test_export.py tests/test_xla_flags.py
+
 lint: .venv/installed
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
@@ -40,4 +46,9 @@ format: .venv/installed
 .venv-beam/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-beam
 	.venv-beam/bin/pip install --quiet --disable-pip-version-check --editable '.[beam,lexicons,cleaning]' pytest hypothesis
+	touch $@
+
+.venv-peers/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,harness,aot]'
 	touch $@

@@ -1,4 +1,4 @@
-"""The benchmark of the loop runs on a recipe as it is."""
+"""The benchmarks run, on a recipe as it is and on small shapes."""
 
 import re
 import subprocess
@@ -20,3 +20,22 @@ def test_the_loop_is_measured_beside_its_bare_step(project):
   )  # fmt: skip
   assert done.returncode == 0, done.stdout
   assert re.search(r'median ratio \d+\.\d{3}$', done.stdout.strip())
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'expected'),
+  [
+    (['bench_step.py', '--batch=2', '--length=64', '--steps=1', '--rounds=1', '--remat=full,dots'],
+     r'jaxlink, xla, remat dots +[\d,]+ +\d+\.\d{3} +-'),
+    (['bench_loss.py', '--rows=2', '--tokens=64', '--width=32', '--vocabularies=256', '--rounds=1'],
+     r'256 chunked +\d+ +[\d.]+ +[\d.]+ +[\d.]+ +\d\.\de-0[67]'),
+  ],
+)  # fmt: skip
+def test_the_step_and_the_loss_are_measured_and_compared(arguments, expected):
+  script, *rest = arguments
+  done = subprocess.run(
+    [sys.executable, str(ROOT / 'tools/bench' / script), *rest],
+    text=True, timeout=200, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stdout
+  assert re.search(expected, done.stdout), done.stdout

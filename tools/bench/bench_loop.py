@@ -39,7 +39,7 @@ def main() -> None:
   part = data.stages[0]
   batches = part.batches
   plan = setup.make_plans(run, data)[0]
-  step = plan.compile_step(run, len(part.sources))
+  step = plan.compile_step(run)
   sharding = mesh_lib.batch_sharding(plan.mesh)
 
   def bare() -> float:
