@@ -37,18 +37,21 @@ from jaxlink import (
   dry_run,
   hosts,
   metrics,
+  profiling,
   report,
   report_data,
   run_directory,
   setup,
   stage_data,
   stage_state,
+  xla_flags,
 )
 from jaxlink import mesh as mesh_lib
 from jaxlink.checkpoint import CheckpointError, Keeper
 from jaxlink.data.loader import Loader
 from jaxlink.evaluation.in_loop import Evaluator, read_records
 from jaxlink.model.decoder import flops_per_token
+from jaxlink.optimizer import ema_params
 from jaxlink.stage import Run
 from jaxlink.stage_data import StageData
 from jaxlink.stop import Stop, Terminated, terminable
@@ -60,11 +63,12 @@ class SkippedTooMuch(RuntimeError):
   """Too many updates in a row had a loss or gradient that is not finite."""
 
 
-def train(run: Run) -> int:
+def train(run: Run, profile_steps: range | None = None) -> int:
   """Trains a run to its end, or until it is asked to stop; called alike on all hosts.
 
   Args:
     run: the recipe.
+    profile_steps: steps to trace; see `profiling`.
 
   Returns:
     The exit code: 0 when the run is complete, 128 + the signal's number when a signal stopped it.
@@ -83,13 +87,13 @@ def train(run: Run) -> int:
 
   if not hosts.first_decides(is_complete):
     with run_directory.claim(directory):
-      if code := _train(run, directory):
+      if code := _train(run, directory, profile_steps):
         return code
   _say(run_directory.summary(run, directory))
   return 0
 
 
-def _train(run: Run, directory: pathlib.Path) -> int:
+def _train(run: Run, directory: pathlib.Path, profile_steps: range | None) -> int:
   main_process = jax.process_index() == 0
 
   # ── data ────────────────────────────────────────────────────────────────────
@@ -107,7 +111,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
 
   # ── mesh, model, optimizer ──────────────────────────────────────────────────
   plans = setup.make_plans(run, data)
-  _say(report.describe_model(plans[0].model, run.evaluation_length))
+  _say(report.describe_model(plans[0].model, run.evaluation_length, plans[0].attention_reason))
   _say(report.describe_mesh(plans[0].mesh))
 
   # ── restore ─────────────────────────────────────────────────────────────────
@@ -118,6 +122,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
   counted = meta.get('counts', [])  # LINK's of each stage so far
   if start:
     _say(f'resumed at step {start:,} of {run.steps:,}')
+  profiler = profiling.Profiler(profile_steps, directory, start=start, steps=run.steps, say=_say)
   # An evaluation that a stop or a kill prevented; decided before the records are cut back to `start`.
   evaluate_first = hosts.first_decides(lambda: start == 0 or start not in read_records(directory))
   log = metrics.Metrics(
@@ -143,7 +148,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
   def score() -> bool:
     """Evaluates the state; false where a stop was requested on the way."""
     check_skipped(logger.flush(), run)
-    scores = evaluate(step, state.params, log, stop.requested)
+    scores = evaluate(step, ema_params(state.opt_state, state.params), log, stop.requested)
     if scores != {}:
       _say(report.describe_scores_line(step, scores))
     logger.restart_clock()
@@ -183,8 +188,10 @@ def _train(run: Run, directory: pathlib.Path) -> int:
       if step == 0:
         stopped = not score()
       while step < end and not stopped:
-        state, values = train_step(state, loader[step - first])
+        with profiler.step(step):
+          state, values = train_step(state, loader[step - first])
         step += 1
+        profiler.after(step, state)
         known = host_metrics(run, k, step, part, loader)
         note = functools.partial(report_data.describe_repetitions, part, step - first)
         check_skipped(logger.log(step, values, known, note), run)
@@ -196,6 +203,7 @@ def _train(run: Run, directory: pathlib.Path) -> int:
           counts = [*counted[:k], account.totals]
           keeper.save(step, state, checkpoint_meta(run, k, step, part, counts, logger.last))
     counted = [*counted[:k], account.totals]
+  profiler.close(step, state)
   logger.close()
   log.close()
   keeper.close()
@@ -291,9 +299,11 @@ def main(args: argparse.Namespace) -> int:
         watch.require_shared(run.directory, 'Run.directory')
       if run.compile_cache:
         compile_cache.enable()
-      code = (
-        dry_run.report(run, args.gin_file) if args.dry_run or dry_run.misfit(run) else train(run)
-      )
+      if args.dry_run or dry_run.misfit(run):
+        code = dry_run.report(run, args.gin_file)
+      else:
+        xla_flags.check(args.xla_flags, jax.devices()[0])
+        code = train(run, args.profile_steps)
     if watch:
       watch.leave()
     return code
