@@ -44,7 +44,7 @@ def report(run: Run, gin_files: Sequence[str]) -> int:
   platform = jax.devices()[0].platform if here else 'tpu'
   data, reason = stage_data.open_if_prepared(run)
   plans = setup.make_plans(run, data, mesh, platform)
-  print(report_lib.describe_model(plans[0].model, run.evaluation_length))
+  print(report_lib.describe_model(plans[0].model, run.evaluation_length, plans[0].attention_reason))
   axes = ', '.join(f'{name} {size}' for name, size in mesh.shape.items())
   print(f'mesh: {axes} ({devices} devices)')
 

@@ -12,15 +12,29 @@ from jaxlink.model import decoder
 from jaxlink.stage import Stage
 
 
-def describe_model(config: decoder.DecoderConfig, length: int) -> str:
-  """Size, numbers and cost of the model."""
+def describe_model(config: decoder.DecoderConfig, length: int, reason: str = '') -> str:
+  """Size, numbers and cost of the model.
+
+  Args:
+    config: resolved.
+    length: of a row, which the cost depends on.
+    reason: why attention is what it is, from `DecoderConfig.choose_attention` of the config as it was;
+      '' where it is not known.
+  """
   count = decoder.parameter_count(config)
   flops = decoder.flops_per_token(config, length)
+  attention = config.attention
+  if config.window:
+    attention += f', window {config.window:,}'
+  if config.soft_cap:
+    attention += f', soft cap {config.soft_cap:g}'
+  if reason:
+    attention += f' ({reason})'
   return (
     f'model: {count.total:,} parameters ({count.without_embedding:,} without embeddings), '
     f'{config.layers} layers, width {config.width}, {config.heads} heads ({config.G} for keys and '
     f'values), feed-forward {config.feedforward}, vocabulary {config.vocabulary:,}, {config.dtype}, '
-    f'attention {config.attention}, remat {config.remat}; {flops / 1e6:,.1f} Mflop per token'
+    f'attention {attention}, remat {config.remat}; {flops / 1e6:,.1f} Mflop per token'
   )
 
 

@@ -37,6 +37,7 @@ class Plan:
     state: abstract, with shardings.
     batch: abstract, with shardings.
     sources: of the stage's mixture.
+    attention_reason: why the model's attention is the one that it is.
     assumed: where `sources` is from if there is no data to count them in; '' if there is.
   """
 
@@ -48,6 +49,7 @@ class Plan:
   state: step_lib.TrainState
   batch: dict[str, Any]
   sources: int
+  attention_reason: str
   assumed: str = ''
 
   def train_step(self, run: Run) -> step_lib.TrainStep:
@@ -80,21 +82,21 @@ def make_plans(
     ValueError: the mesh does not fit the devices, a batch not the mesh, or the recipe's vocabulary
       has no room for the tokenizer's, or is open without one.
   """
-  vocabulary = run.model.vocabulary
+  vocabulary, size = run.model.vocabulary, 0
   if data is not None:
-    vocabulary = vocabulary or padded_size(data.tokenizer.size)
-    if vocabulary < data.tokenizer.size:
-      raise ValueError(
-        f'DecoderConfig.vocabulary is {vocabulary}, and the tokenizer has {data.tokenizer.size} ids: it is '
-        f"{data.tokenizer.size} or more, or 0 to take the tokenizer's."
-      )
+    size = data.tokenizer.size
+    vocabulary = vocabulary or padded_size(size)
   mesh = mesh_lib.make_mesh(run.mesh) if mesh is None else mesh
   platform = platform or mesh.devices.flat[0].platform
-  model = run.model.resolve(platform=platform, vocabulary=vocabulary or None)
+  model = run.model.resolve(
+    platform=platform, vocabulary=vocabulary or None, tokenizer_size=size,
+    sequence=mesh.shape['sequence'],
+  )  # fmt: skip
+  reason = run.model.choose_attention(platform, mesh.shape['sequence'])[1]
   plans = []
   for k, stage in enumerate(run.stages):
     first = run.first_step(k)
-    optimizer = make_optimizer(stage.optimizer, stage.steps, first)
+    optimizer = make_optimizer(stage.optimizer, stage.steps, first, model)
     if data is None:
       counts, (sources, assumed) = counts_without_data(stage), _sources_without_data(stage)
     else:
@@ -110,6 +112,7 @@ def make_plans(
         step_lib.abstract_state(model, optimizer, mesh),
         step_lib.abstract_batch(stage.batch, stage.sequence_length, mesh, counts),
         sources,
+        reason,
         assumed,
       )
     )

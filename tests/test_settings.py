@@ -29,9 +29,11 @@ from jaxlink.link.lexicon import Lexicon
 from jaxlink.link.policy import LinkPolicy, WordLists
 from jaxlink.link.substitute import substitute
 from jaxlink.mesh import MeshConfig
+from jaxlink.model import mup
 from jaxlink.model.attention import choose
 from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
+from jaxlink.model.mup import MupConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from jaxlink.stage import DataConfig, EvaluationConfig, Run, Stage
 from tests import tiny_project
@@ -191,14 +193,24 @@ _EVALUATED = _TestedBy(
 TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
   DecoderConfig: (MODEL, _step_of_model, {
     'layers': 2, 'width': 64, 'heads': 2, 'feedforward': 64, 'kv_heads': 2, 'head_size': 16,
-    'vocabulary': 256, 'max_length': (8, _refuses_a_longer_stage), 'rope_theta': 100.0,
+    'vocabulary': 256, 'tokenizer_size': 100, 'max_length': (8, _refuses_a_longer_stage), 'rope_theta': 100.0,
     'norm_epsilon': 1e-3, 'qk_norm': True, 'tied_embeddings': False, 'dtype': 'bfloat16',
     'remat': 'full', 'attention': ('xla', lambda c: choose(c.attention, 'cpu')),
+    'window': 3, 'soft_cap': 1.0, 'mup': MupConfig(base_width=16),
   }),
   LossConfig: (LossConfig(), _step_of_loss, {'z_loss': 1e-3, 'chunk': 4}),
   OptimizerConfig: (STAGE.optimizer, _step_of_optimizer, {
     'learning_rate': 1e-2, 'schedule': 'cosine', 'warmup_share': 0.3, 'decay_share': 0.5,
     'final_share': 0.5, 'b1': 0.8, 'b2': 0.9, 'epsilon': 1e-5, 'weight_decay': 0.0, 'clip_norm': 0.0,
+    'algorithm': 'muon', 'decay_embeddings': False, 'ema_decay': 0.9,
+    'momentum': (0.5, _TestedBy(
+      'test_optimizer.py::test_muons_momentum_is_nesterovs_of_the_gradients')),
+    'adamw_rate': (0.5, _TestedBy(
+      'test_optimizer.py::test_muon_leaves_embeddings_head_and_norms_to_adamw_with_its_own_rate')),
+  }),
+  MupConfig: (MupConfig(base_width=16), lambda c: _step_of_model(dataclasses.replace(MODEL, mup=c)), {
+    'base_width': 8, 'base_layers': 4,
+    'zero_queries': (True, lambda c: mup.start_std(dataclasses.replace(MODEL, mup=c), 'q', 32)),
   }),
   MeshConfig: (MeshConfig(), lambda c: _step(_with('mesh')(c)), {
     'data': (4, lambda c: c.sizes(4 if c.data == 4 else 8)), 'fsdp': 8, 'tensor': 2, 'sequence': 4,

@@ -23,7 +23,9 @@ paper), and takes the positions it is given: they restart at 0 with each packed 
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,14 +34,23 @@ from flax import nnx
 
 from jaxlink.config import configurable
 from jaxlink.model import attention as attention_lib
+from jaxlink.model import mup as mup_lib
 from jaxlink.model.axes import named
+from jaxlink.model.loss import without_padding
 from jaxlink.names import nearest
 
+# (q_BTHK, k_BTGK, v_BTGK, memory=…, index=…) → (BTHK, memory), of layer number `index`.
+Attend = Callable[..., tuple[jax.Array, Any]]
+
+_ATTENTION = jax.checkpoint_policies.save_only_these_names(attention_lib.RESIDUALS)
 _POLICIES = {
-  'full': 'nothing_saveable',
-  'dots': 'dots_with_no_batch_dims_saveable',
+  'full': jax.checkpoint_policies.nothing_saveable,
+  'attention': _ATTENTION,
+  'dots': jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, _ATTENTION
+  ),
   **{
-    name: name
+    name: getattr(jax.checkpoint_policies, name)
     for name in (
       'everything_saveable',
       'nothing_saveable',
@@ -62,15 +73,21 @@ class DecoderConfig:
     kv_heads: G, key-value heads; 0 for as many as query heads.
     head_size: K; 0 for width / heads.
     vocabulary: V, padded; 0 until it is known from the tokenizer.
+    tokenizer_size: how many entries of V are tokens; 0 until it is known, and for all. What is beyond
+      is padding: never predicted, and no part of any sum over the vocabulary.
     max_length: the longest row allowed, in positions.
     rope_theta: base of RoPE's angles (arXiv 2104.09864).
     norm_epsilon: added to the mean square in RMSNorm (arXiv 1910.07467).
     qk_norm: RMSNorm over each head's queries and keys before RoPE, as in Qwen3.
     tied_embeddings: the head is the input embedding.
     dtype: of the products: 'float32', 'bfloat16', or 'auto': bfloat16 on TPU and GPU.
-    remat: what the backward pass recomputes: 'none', 'full' (all of a layer), 'dots' (all but its
-      matrix products), or a policy of `jax.checkpoint_policies` by name.
+    remat: what the backward pass recomputes: 'none', 'full' (all of a layer), 'attention' (all but the
+      output of an attention kernel; the same as 'full' with 'xla'), 'dots' (all but that and the
+      layer's matrix products), or a policy of `jax.checkpoint_policies` by name.
     attention: an implementation of `attention.attend`, or 'auto'.
+    window: how many positions a token sees, its own included, in every layer; 0 for all.
+    soft_cap: c of c·tanh(score / c) on attention's scores (Gemma 2, arXiv 2408.00118); 0 for none.
+    mup: maximal update parametrisation, see `jaxlink.model.mup`; None for the usual one.
 
   Raises:
     ValueError: a size that is not positive, heads that do not divide, an unknown name.
@@ -83,6 +100,7 @@ class DecoderConfig:
   kv_heads: int = 0
   head_size: int = 0
   vocabulary: int = 0
+  tokenizer_size: int = 0
   max_length: int = 2048
   rope_theta: float = 10_000.0
   norm_epsilon: float = 1e-6
@@ -91,17 +109,25 @@ class DecoderConfig:
   dtype: str = 'auto'
   remat: str = 'none'
   attention: str = 'auto'
+  window: int = 0
+  soft_cap: float = 0.0
+  mup: mup_lib.MupConfig | None = None
 
   def __post_init__(self):
     for name in ('layers', 'width', 'heads', 'feedforward', 'max_length'):
       if getattr(self, name) < 1:
         raise ValueError(f'DecoderConfig.{name} is {getattr(self, name)}: it is 1 or more.')
-    for name in ('kv_heads', 'head_size', 'vocabulary'):
+    for name in ('kv_heads', 'head_size', 'vocabulary', 'tokenizer_size'):
       if getattr(self, name) < 0:
         raise ValueError(f'DecoderConfig.{name} is {getattr(self, name)}: 0 leaves it open.')
     for name in ('rope_theta', 'norm_epsilon'):
       if not getattr(self, name) > 0:
         raise ValueError(f'DecoderConfig.{name} is {getattr(self, name)}: it is above 0.')
+    if self.vocabulary and self.tokenizer_size > self.vocabulary:
+      raise ValueError(
+        f'DecoderConfig.vocabulary is {self.vocabulary}, and the tokenizer has {self.tokenizer_size} ids: it '
+        "is that or more, or 0 to take the tokenizer's."
+      )
     if not self.head_size and self.width % self.heads:
       raise ValueError(
         f'DecoderConfig.width is {self.width} and heads is {self.heads}: '
@@ -113,9 +139,15 @@ class DecoderConfig:
       )
     if self.K % 2:
       raise ValueError(f'DecoderConfig.head_size is {self.K}: RoPE turns pairs, so it is even.')
+    if self.mup and self.mup.zero_queries and self.qk_norm:
+      raise ValueError(
+        'MupConfig.zero_queries is True with DecoderConfig.qk_norm: a norm has no use for queries of 0. '
+        'Leave one of them False.'
+      )
     _check_name('remat', self.remat, ['none', *_POLICIES])
     _check_name('dtype', self.dtype, ['auto', 'float32', 'bfloat16'])
     _check_name('attention', self.attention, ['auto', *attention_lib.IMPLEMENTATIONS])
+    attention_lib.check(self.window, self.soft_cap)
 
   @property
   def G(self) -> int:
@@ -127,15 +159,32 @@ class DecoderConfig:
     """Size of a head."""
     return self.head_size or self.width // self.heads
 
-  def resolve(self, *, platform: str, vocabulary: int | None = None) -> 'DecoderConfig':
+  def choose_attention(self, platform: str, sequence: int = 1) -> tuple[str, str]:
+    """The implementation of attention, and why it is that one; see `attention.choose`."""
+    return attention_lib.choose(
+      self.attention, platform, head_size=self.K, window=self.window, soft_cap=self.soft_cap,
+      sequence=sequence,
+    )  # fmt: skip
+
+  def resolve(
+    self,
+    *,
+    platform: str,
+    vocabulary: int | None = None,
+    tokenizer_size: int = 0,
+    sequence: int = 1,
+  ) -> 'DecoderConfig':
     """Fills in what depends on the devices and the tokenizer.
 
     Args:
       platform: 'cpu', 'gpu' or 'tpu', of the devices that will compute (not of this host).
       vocabulary: V, for a config that leaves it open.
+      tokenizer_size: tokens among them; 0 leaves the config's.
+      sequence: into how many parts the devices split a row.
 
     Raises:
-      ValueError: no vocabulary, or one that contradicts the config's.
+      ValueError: no vocabulary, one that contradicts the config's, or an attention that cannot do
+        what the config asks, or not on this platform.
     """
     if vocabulary is not None and self.vocabulary not in (0, vocabulary):
       raise ValueError(
@@ -151,8 +200,9 @@ class DecoderConfig:
     return dataclasses.replace(
       self,
       vocabulary=vocabulary,
+      tokenizer_size=tokenizer_size or self.tokenizer_size,
       dtype=dtype,
-      attention=attention_lib.choose(self.attention, platform)[0],
+      attention=self.choose_attention(platform, sequence)[0],
     )
 
 
@@ -169,11 +219,11 @@ class Decoder(nnx.Module):
     V, D = config.vocabulary, config.width
     # NNX would place annotated parameters when they are made; the mesh does that, later.
     with nnx.use_eager_sharding(False):
-      self.embed = _matrix(rngs, (V, D), ('vocab', 'embed'), _std(config))
+      self.embed = _matrix(rngs, (V, D), ('vocab', 'embed'), _std(config, 'embed', V))
       self.layers = _stack(config, rngs)
       self.norm = _scale(D)
       if not config.tied_embeddings:
-        self.head = _matrix(rngs, (V, D), ('vocab', 'embed'), _std(config))
+        self.head = _matrix(rngs, (V, D), ('vocab', 'embed'), _std(config, 'head', D))
 
   def __call__(
     self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array
@@ -193,21 +243,55 @@ class Decoder(nnx.Module):
       raise ValueError(
         f'Rows of {tokens_BT.shape[1]} tokens, but DecoderConfig.max_length is {config.max_length}.'
       )
-    # Gathered along D before the lookup: rows are split over the mesh axis that D lies on.
-    table_VD = named(self.embed[...], 'vocab', 'residual')
-    x_BTD = table_VD.at[tokens_BT].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
-    x_BTD = named(x_BTD.astype(config.dtype), 'batch', 'sequence', 'residual')
+
+    def attend(q_BTHK, k_BTGK, v_BTGK, memory, index):
+      del index
+      return self.attend(q_BTHK, k_BTGK, v_BTGK, segments_BT), memory
+
+    return self.run(tokens_BT, positions_BT, attend)[0]
+
+  def attend(
+    self, q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, segments_BT: jax.Array
+  ) -> jax.Array:
+    """`attention.attend` as the config has it."""
+    config = self.config
+    return attention_lib.attend(
+      q_BTHK, k_BTGK, v_BTGK, segments_BT, implementation=config.attention,
+      window=config.window, soft_cap=config.soft_cap,
+    )  # fmt: skip
+
+  def run(
+    self, tokens_BT: jax.Array, positions_BT: jax.Array, attend: Attend, memory: Any = None
+  ) -> tuple[jax.Array, Any]:
+    """All layers with another attention, such as one that keeps keys and values for later tokens.
+
+    Args:
+      tokens_BT: as above.
+      positions_BT: int32, for the angles.
+      attend: what a layer does with its queries, keys and values.
+      memory: a pytree that goes from layer to layer.
+
+    Returns:
+      Hidden states BTD after the last norm, and the memory as the last layer left it.
+    """
+    config = self.config
+    x_BTD = named(
+      _lookup(self.embed[...], tokens_BT, config.dtype), 'batch', 'sequence', 'residual'
+    )
     angles = _angles(positions_BT, config.K, config.rope_theta)
     graph, stacked = nnx.split(self.layers)
 
-    def layer(x_BTD, one):
-      return nnx.merge(graph, one)(x_BTD, segments_BT, angles), None
+    def layer(carry, numbered):
+      (x_BTD, memory), (index, one) = carry, numbered
+      here = functools.partial(attend, memory=memory, index=index)
+      return nnx.merge(graph, one)(x_BTD, angles, here), None
 
     if config.remat != 'none':
-      policy = getattr(jax.checkpoint_policies, _POLICIES[config.remat])
-      layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
-    x_BTD, _ = jax.lax.scan(layer, x_BTD, stacked)
-    return _rms_norm(x_BTD, self.norm[...], config.norm_epsilon)
+      layer = jax.checkpoint(layer, policy=_POLICIES[config.remat], prevent_cse=False)
+    numbered = jnp.arange(config.layers), stacked
+    (x_BTD, memory), _ = jax.lax.scan(layer, (x_BTD, memory), numbered)
+    x_BTD = _rms_norm(x_BTD, self.norm[...], config.norm_epsilon)
+    return x_BTD * mup_lib.scales(config).logits, memory
 
   def head_VD(self) -> jax.Array:
     """The float32 output embedding."""
@@ -221,7 +305,7 @@ class Decoder(nnx.Module):
       self.head_VD().astype(hidden_BTD.dtype),
       preferred_element_type=jnp.float32,
     )
-    return named(logits_BTV, 'batch', 'sequence', 'vocab')
+    return without_padding(named(logits_BTV, 'batch', 'sequence', 'vocab'), self.config.tokenizer_size)
 
 
 class Layer(nnx.Module):
@@ -229,49 +313,58 @@ class Layer(nnx.Module):
 
   def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
     self.epsilon = config.norm_epsilon
+    self.share = mup_lib.scales(config).branches
     self.attention_norm = _scale(config.width)
     self.attention = Attention(config, rngs=rngs)
     self.mlp_norm = _scale(config.width)
     self.mlp = Mlp(config, rngs=rngs)
 
-  def __call__(self, x_BTD, segments_BT, angles):
+  def __call__(self, x_BTD, angles, attend):
     normed_BTD = _rms_norm(x_BTD, self.attention_norm[...], self.epsilon)
-    x_BTD = x_BTD + self.attention(normed_BTD, segments_BT, angles)
-    x_BTD = named(x_BTD, 'batch', 'sequence', 'residual')
-    x_BTD = x_BTD + self.mlp(_rms_norm(x_BTD, self.mlp_norm[...], self.epsilon))
-    return named(x_BTD, 'batch', 'sequence', 'residual')
+    mixed_BTD, memory = self.attention(normed_BTD, angles, attend)
+    x_BTD = named(x_BTD + mixed_BTD * self.share, 'batch', 'sequence', 'residual')
+    mixed_BTD = self.mlp(_rms_norm(x_BTD, self.mlp_norm[...], self.epsilon))
+    x_BTD = x_BTD + mixed_BTD * self.share
+    return named(x_BTD, 'batch', 'sequence', 'residual'), memory
 
 
 class Attention(nnx.Module):
-  """Projections, optional norms of queries and keys, RoPE, and `attention.attend`."""
+  """Projections, optional norms of queries and keys, RoPE, and the attention that it is given."""
 
   def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
     D, H, G, K = config.width, config.heads, config.G, config.K
-    self.implementation = config.attention
     self.epsilon = config.norm_epsilon
-    self.q = _matrix(rngs, (D, H, K), ('embed', 'heads', 'head_size'), _std(config))
-    self.k = _matrix(rngs, (D, G, K), ('embed', 'kv', 'head_size'), _std(config))
-    self.v = _matrix(rngs, (D, G, K), ('embed', 'kv', 'head_size'), _std(config))
-    self.o = _matrix(rngs, (H, K, D), ('heads', 'head_size', 'embed'), _residual_std(config))
+    self.q = _matrix(rngs, (D, H, K), ('embed', 'heads', 'head_size'), _std(config, 'q', D))
+    self.k = _matrix(rngs, (D, G, K), ('embed', 'kv', 'head_size'), _std(config, 'k', D))
+    self.v = _matrix(rngs, (D, G, K), ('embed', 'kv', 'head_size'), _std(config, 'v', D))
+    self.o = _matrix(rngs, (H, K, D), ('heads', 'head_size', 'embed'), _std(config, 'o', H * K))
+    self.query_scale = mup_lib.scales(config).queries
     self.q_norm = _scale(K) if config.qk_norm else None
     self.k_norm = _scale(K) if config.qk_norm else None
 
-  def __call__(self, x_BTD, segments_BT, angles):
+  def __call__(self, x_BTD, angles, attend):
     dtype = x_BTD.dtype
-    q_BTHK = jnp.einsum('btd,dhk->bthk', x_BTD, self.q[...].astype(dtype))
-    k_BTGK = jnp.einsum('btd,dgk->btgk', x_BTD, self.k[...].astype(dtype))
-    v_BTGK = jnp.einsum('btd,dgk->btgk', x_BTD, self.v[...].astype(dtype))
+    q_BTHK = jnp.einsum(
+      'btd,dhk->bthk', x_BTD, _whole(self.q[...], dtype, ('embed', 'heads', 'head_size'))
+    )
+    k_BTGK = jnp.einsum(
+      'btd,dgk->btgk', x_BTD, _whole(self.k[...], dtype, ('embed', 'kv', 'head_size'))
+    )
+    v_BTGK = jnp.einsum(
+      'btd,dgk->btgk', x_BTD, _whole(self.v[...], dtype, ('embed', 'kv', 'head_size'))
+    )
     if self.q_norm is not None:
       q_BTHK = _rms_norm(q_BTHK, self.q_norm[...], self.epsilon)
       k_BTGK = _rms_norm(k_BTGK, self.k_norm[...], self.epsilon)
-    q_BTHK = named(_rotate(q_BTHK, angles), 'batch', 'sequence', 'heads', 'head_size')
+    q_BTHK = _rotate(q_BTHK, angles) * self.query_scale
+    q_BTHK = named(q_BTHK, 'batch', 'sequence', 'heads', 'head_size')
     k_BTGK = named(_rotate(k_BTGK, angles), 'batch', 'sequence', 'kv', 'head_size')
     v_BTGK = named(v_BTGK, 'batch', 'sequence', 'kv', 'head_size')
-    out_BTHK = attention_lib.attend(
-      q_BTHK, k_BTGK, v_BTGK, segments_BT, implementation=self.implementation
-    )
+    out_BTHK, memory = attend(q_BTHK, k_BTGK, v_BTGK)
     out_BTHK = named(out_BTHK, 'batch', 'sequence', 'heads', 'head_size')
-    return jnp.einsum('bthk,hkd->btd', out_BTHK, self.o[...].astype(dtype))
+    return jnp.einsum(
+      'bthk,hkd->btd', out_BTHK, _whole(self.o[...], dtype, ('heads', 'head_size', 'embed'))
+    ), memory
 
 
 class Mlp(nnx.Module):
@@ -279,16 +372,16 @@ class Mlp(nnx.Module):
 
   def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
     D, F = config.width, config.feedforward
-    self.gate = _matrix(rngs, (D, F), ('embed', 'feedforward'), _std(config))
-    self.up = _matrix(rngs, (D, F), ('embed', 'feedforward'), _std(config))
-    self.down = _matrix(rngs, (F, D), ('feedforward', 'embed'), _residual_std(config))
+    self.gate = _matrix(rngs, (D, F), ('embed', 'feedforward'), _std(config, 'gate', D))
+    self.up = _matrix(rngs, (D, F), ('embed', 'feedforward'), _std(config, 'up', D))
+    self.down = _matrix(rngs, (F, D), ('feedforward', 'embed'), _std(config, 'down', F))
 
   def __call__(self, x_BTD):
     dtype = x_BTD.dtype
-    gate_BTF = x_BTD @ self.gate[...].astype(dtype)
-    up_BTF = x_BTD @ self.up[...].astype(dtype)
+    gate_BTF = x_BTD @ _whole(self.gate[...], dtype, ('embed', 'feedforward'))
+    up_BTF = x_BTD @ _whole(self.up[...], dtype, ('embed', 'feedforward'))
     inner_BTF = named(jax.nn.silu(gate_BTF) * up_BTF, 'batch', 'sequence', 'feedforward')
-    return inner_BTF @ self.down[...].astype(dtype)
+    return inner_BTF @ _whole(self.down[...], dtype, ('feedforward', 'embed'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,7 +417,7 @@ def init_params(config: DecoderConfig, key: jax.Array) -> dict[str, Any]:
 
   Matrices are normal with standard deviation √(2 / 5D) (Nguyen and Salazar, arXiv 1910.05895; 0.02
   at D = 1000), those that write to the residual stream, `o` and `down`, with that divided by √(2L)
-  (GPT-2). Norms start at 1.
+  (GPT-2). Norms start at 1. With `mup`, matrices start as `jaxlink.model.mup` says.
   """
   return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key))))
 
@@ -346,8 +439,9 @@ def flops_per_token(config: DecoderConfig, length: int) -> float:
 
   6 for each parameter that multiplies a token (matrices of the layers and the head; not the
   embedding lookup, not the norms), and 6·L·H·K·(T + 1) for attention: PaLM's 12·L·H·K·T (arXiv
-  2204.02311, appendix B) with the half of the square that causality needs. A packed row counts as
-  one document of T tokens, and what remat computes again is not counted.
+  2204.02311, appendix B) with the half of the square that causality needs, or the part of it that a
+  window leaves. A packed row counts as one document of T tokens, and what remat computes again is
+  not counted.
 
   Args:
     config: a resolved config.
@@ -356,7 +450,9 @@ def flops_per_token(config: DecoderConfig, length: int) -> float:
   D, H, G, K = config.width, config.heads, config.G, config.K
   layer = D * K * (2 * H + 2 * G) + 3 * D * config.feedforward
   matrices = config.layers * layer + config.vocabulary * D
-  return 6 * matrices + 6 * config.layers * H * K * (length + 1)
+  window = min(config.window or length, length)
+  seen = window - window * (window - 1) / (2 * length)  # positions, on average
+  return 6 * matrices + 12 * config.layers * H * K * seen
 
 
 def _stack(config, rngs):
@@ -370,16 +466,67 @@ def _stack(config, rngs):
   return make(rngs)
 
 
-def _std(config):
-  return math.sqrt(2 / (5 * config.width))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _whole(weight, dtype, names):
+  """A weight as a product takes it: in `dtype`, gathered along D; its gradient lies as the weight does.
+
+  Left to itself, XLA cuts the product instead into as many as there are devices along D, and reads and
+  writes its result for each: on 32 TPU chips that is two thirds of a step's memory traffic.
+  """
+  return named(weight.astype(dtype), *('residual' if name == 'embed' else name for name in names))
 
 
-def _residual_std(config):
-  return _std(config) / math.sqrt(2 * config.layers)
+def _whole_forward(weight, dtype, names):
+  return _whole(weight, dtype, names), None
+
+
+def _whole_backward(dtype, names, _, gradient):
+  del dtype
+  return (named(gradient, *names).astype(jnp.float32),)
+
+
+_whole.defvjp(_whole_forward, _whole_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _lookup(embed_VD, tokens_BT, dtype):
+  """Rows of the table in `dtype`, NaN for a token that is none; the gradient is summed in float32.
+
+  The table is gathered along D, for rows of the batch are split over the same mesh axis. The gradient is
+  not: each device sums its part of D, for all tokens, and none holds V·D numbers.
+  """
+  table_VD = named(embed_VD.astype(dtype), 'vocab', 'residual')
+  return table_VD.at[tokens_BT].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
+
+
+def _lookup_forward(embed_VD, tokens_BT, dtype):
+  return _lookup(embed_VD, tokens_BT, dtype), (tokens_BT, embed_VD.shape)
+
+
+def _lookup_backward(dtype, kept, gradient_BTD):
+  del dtype
+  tokens_BT, shape = kept
+  gradient_VD = named(jnp.zeros(shape, jnp.float32), 'vocab', 'embed')
+  gradient_VD = gradient_VD.at[tokens_BT].add(
+    gradient_BTD.astype(jnp.float32), mode='drop', wrap_negative_indices=False
+  )
+  return named(gradient_VD, 'vocab', 'embed'), None
+
+
+_lookup.defvjp(_lookup_forward, _lookup_backward)
+
+
+def _std(config, name, fan_in):
+  """The standard deviation with which a matrix of this name starts, see `init_params`."""
+  if config.mup is not None:
+    return mup_lib.start_std(config, name, fan_in)
+  std = math.sqrt(2 / (5 * config.width))
+  return std / math.sqrt(2 * config.layers) if name in ('o', 'down') else std
 
 
 def _matrix(rngs, shape, names, std):
-  value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+  key = rngs.params()  # also for zeros: what one matrix draws does not depend on another's start
+  value = std * jax.random.normal(key, shape, jnp.float32) if std else jnp.zeros(shape, jnp.float32)
   return nnx.Param(value, out_sharding=names)
 
 

@@ -26,6 +26,9 @@ from jaxlink.model.axes import named, ways
 # Most bytes that the float32 logits of one chunk take on one device; see `positions_per_chunk`.
 _CHUNK_BYTES = 2**30
 
+# Far below any logit, and finite: exp gives exactly 0.
+_NEVER = -1e30
+
 
 @configurable
 class LossConfig:
@@ -77,6 +80,7 @@ def loss_sums(
   *,
   z_loss: float = 0.0,
   chunk: int | None = None,
+  tokenizer_size: int = 0,
 ) -> LossSums:
   """The loss of each row, summed over the tokens that count.
 
@@ -91,13 +95,22 @@ def loss_sums(
     mask_BT: bool, the loss tokens.
     z_loss: coefficient of log² Z.
     chunk: positions of each row whose logits exist at once; None for all T. It need not divide T.
+    tokenizer_size: entries of V that are tokens, the rest being padding; 0 for all. A counted label beyond
+      is none, as above.
   """
   length = labels_BT.shape[1]
-  sums = _sums(hidden_BTD, head_VD, labels_BT, mask_BT, float(z_loss), min(chunk or length, length))
+  settings = float(z_loss), min(chunk or length, length), tokenizer_size or head_VD.shape[0]
+  sums = _sums(hidden_BTD, head_VD, labels_BT, mask_BT, *settings)
   stop = jax.lax.stop_gradient
   return LossSums(
     total=sums.total, nll_B=stop(sums.nll_B), z_B=stop(sums.z_B), tokens_B=sums.tokens_B
   )
+
+
+def without_padding(logits: jax.Array, size: int) -> jax.Array:
+  """Logits over the last axis, those of entries from `size` on so low that their probability is 0."""
+  V = logits.shape[-1]
+  return logits if size in (0, V) else jnp.where(jnp.arange(V) < size, logits, _NEVER)
 
 
 def by_source(values_B: jax.Array, source_B: jax.Array, n_sources: int) -> jax.Array:
@@ -131,17 +144,17 @@ def positions_per_chunk(
   return -(-length // min(chunks, length))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _sums(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk):
-  return _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, gradient=False)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _sums(hidden_BTD, head_VD, labels_BT, mask_BT, *settings):
+  return _scan(hidden_BTD, head_VD, labels_BT, mask_BT, *settings, gradient=False)[0]
 
 
-def _forward(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk):
-  return _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, gradient=True)
+def _forward(hidden_BTD, head_VD, labels_BT, mask_BT, *settings):
+  return _scan(hidden_BTD, head_VD, labels_BT, mask_BT, *settings, gradient=True)
 
 
-def _backward(z_loss, chunk, gradients, cotangent):
-  del z_loss, chunk
+def _backward(z_loss, chunk, size, gradients, cotangent):
+  del z_loss, chunk, size
   dhidden_BTD, dhead_VD = gradients
   scale = cotangent.total
   return (dhidden_BTD * scale).astype(dhidden_BTD.dtype), dhead_VD * scale, None, None
@@ -150,7 +163,7 @@ def _backward(z_loss, chunk, gradients, cotangent):
 _sums.defvjp(_forward, _backward)
 
 
-def _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, *, gradient):
+def _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, size, *, gradient):
   """LossSums and, if asked for, d total / d (hidden_BTD, head_VD)."""
   B, T, D = hidden_BTD.shape
   work_VD = head_VD.astype(hidden_BTD.dtype)
@@ -158,7 +171,7 @@ def _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, *, gradient):
 
   def body(dhead_DV, xs):
     hidden_BCD, labels_BC, mask_BC = xs
-    sums, dlogits_BCV = _chunk(hidden_BCD, work_VD, labels_BC, mask_BC, z_loss)
+    sums, dlogits_BCV = _chunk(hidden_BCD, work_VD, labels_BC, mask_BC, z_loss, size)
     dhidden_BCD = None
     if gradient:
       dhidden_BCD = jnp.einsum('bcv,vd->bcd', dlogits_BCV, work_VD)
@@ -195,14 +208,14 @@ def _scan(hidden_BTD, head_VD, labels_BT, mask_BT, z_loss, chunk, *, gradient):
   return sums, (dhidden_BTD, dhead_DV.T)
 
 
-def _chunk(hidden_BCD, head_VD, labels_BC, mask_BC, z_loss):
+def _chunk(hidden_BCD, head_VD, labels_BC, mask_BC, z_loss, size):
   """LossSums of one chunk, and d total / d logits in the dtype of the hidden states."""
   V = head_VD.shape[0]
   logits_BCV = jnp.einsum('bcd,vd->bcv', hidden_BCD, head_VD, preferred_element_type=jnp.float32)
-  logits_BCV = named(logits_BCV, 'batch', 'sequence', 'vocab')
+  logits_BCV = without_padding(named(logits_BCV, 'batch', 'sequence', 'vocab'), size)
   log_z_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
   label_logit_BC = jnp.take_along_axis(logits_BCV, labels_BC[..., None], axis=-1)[..., 0]
-  known_BC = (labels_BC >= 0) & (labels_BC < V)
+  known_BC = (labels_BC >= 0) & (labels_BC < size)
   nll_BC = jnp.where(known_BC, log_z_BC - label_logit_BC, jnp.nan)
   nll_B = jnp.where(mask_BC, nll_BC, 0).sum(-1)
   z_B = jnp.where(mask_BC, jnp.square(log_z_BC), 0).sum(-1)

@@ -120,3 +120,20 @@ def test_chunks_have_about_twice_the_width_in_tokens_and_at_most_a_gibibyte_of_l
 def test_a_negative_setting_raises(field):
   with pytest.raises(ValueError, match=f'LossConfig.{field} is -1'):
     loss.LossConfig(**{field: -1})
+
+
+def test_padding_of_the_vocabulary_is_as_if_it_were_not_there():
+  hidden, head, labels, mask = make()
+  size = V - 7
+  labels = labels % size
+
+  def total(hidden, head, **settings):
+    return loss.loss_sums(hidden, head, labels, mask, z_loss=1e-2, chunk=3, **settings).total
+
+  gradient = jax.value_and_grad(total, argnums=(0, 1))
+  value, (dhidden, dhead) = gradient(hidden, head, tokenizer_size=size)
+  cut_value, (cut_dhidden, cut_dhead) = gradient(hidden, head[:size])
+  np.testing.assert_allclose(value, cut_value, rtol=1e-6)
+  np.testing.assert_allclose(dhidden, cut_dhidden, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(dhead[:size], cut_dhead, rtol=1e-5, atol=1e-6)
+  assert not np.any(dhead[size:])
