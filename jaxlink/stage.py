@@ -123,8 +123,10 @@ class Stage:
     start_from: where parameters and optimizer come from. '' is the end of the stage before, and fresh
       parameters for the first one; the name of an earlier stage is the end of that one; else it is the
       directory of another run, or 'DIRECTORY@STEP' for a step that is not its last. Sources that were read
-      go on where they stood there.
-    optimizer_state: 'keep' takes the moments over; 'reset' begins with none.
+      go on where they stood there. The directory of a Hugging Face Llama or Qwen3 (config.json and
+      .safetensors) gives its parameters; `python -m jaxlink.export --recipe DIRECTORY` prints the rest.
+    optimizer_state: 'keep' takes the moments over; 'reset' begins with none, as a Hugging Face model does
+      either way.
     name: as it is printed; each stage of a run has its own.
   """
 

@@ -378,14 +378,7 @@ class _Opener:
     for earlier in self.stages:
       if earlier.stage.name == stage.start_from:
         return None, earlier.ends
-    directory, step = origin_lib.find(stage.start_from)
-    meta = origin_lib.read_meta(directory, step)
-    if meta['tokenizer'] != self._tokenizer.sha256:
-      raise ValueError(
-        f'Stage.start_from is {stage.start_from!r}, which was trained with another tokenizer: its parameters '
-        'are of no use here.'
-      )
-    return Origin(directory, step, origin_lib.digest(meta)), Position.from_json(meta['position'])
+    return origin_lib.take(stage.start_from, self._tokenizer)
 
   def _window(self, stage: Stage, source: resolve.Source) -> Windows | LinkedWindows:
     run = self._run

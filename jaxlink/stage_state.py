@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlink import config
 from jaxlink import origin as origin_lib
 from jaxlink import step as step_lib
 from jaxlink.checkpoint import Keeper
+from jaxlink.huggingface import read
 from jaxlink.setup import Plan
-from jaxlink.stage import Run
+from jaxlink.stage import Run, Stage
 from jaxlink.stage_data import RunData, StageData
 
 
@@ -52,7 +54,11 @@ def check_origins(run: Run, data: RunData, plans: Sequence[Plan], start: int) ->
     ValueError: it is another one than when the stage was frozen, or its state has other shapes.
   """
   for k, (part, plan) in enumerate(zip(data.stages, plans, strict=True)):
-    if part.origin and run.first_step(k) >= start:
+    if not part.origin or run.first_step(k) < start:
+      continue
+    if part.origin.step is None:
+      origin_lib.check_model(part.origin, part.stage.name, plan.model)
+    else:
       reader = origin_lib.open_checkpoint(part.origin, part.stage.name, run.checkpoint)
       try:
         reader.check(part.origin.step, plan.state)
@@ -86,7 +92,11 @@ def begin(
   stage, plan, first = run.stages[k], plans[k], run.first_step(k)
   origin = data.stages[k].origin
   earlier = [s.name for s in run.stages[:k]]
-  if origin:
+  if origin and origin.step is None:
+    origin_lib.check_model(origin, stage.name, plan.model)
+    _free(state)
+    state = _from_model(origin.directory, plan)
+  elif origin:
     reader = origin_lib.open_checkpoint(origin, stage.name, run.checkpoint)
     _free(state)
     state, _ = reader.restore(origin.step, plan.state)
@@ -105,7 +115,7 @@ def begin(
     state,
     plan.state,
     step=first,
-    optimizer=plan.optimizer if stage.optimizer_state == 'reset' else None,
+    optimizer=plan.optimizer if _fresh_optimizer(stage, origin) else None,
     foreign=origin is not None,
   )
 
@@ -115,14 +125,33 @@ def describe_origin(run: Run, k: int, part: StageData) -> str:
   if not part.stage.start_from:
     return ''
   moments = {'keep': 'with its optimizer state', 'reset': 'with a fresh optimizer state'}
-  name, how = part.stage.name, moments[part.stage.optimizer_state]
+  how = moments['reset' if _fresh_optimizer(part.stage, part.origin) else 'keep']
+  name = part.stage.name
   if part.origin is None:
     return f'stage {name} starts from the end of stage {part.stage.start_from}, {how}'
+  if part.origin.step is None:
+    return f'stage {name} starts from the Hugging Face model {part.origin.directory}, {how}'
   lines = [f'stage {name} starts from step {part.origin.step:,} of {part.origin.directory}, {how}']
   there = origin_lib.read_meta(part.origin.directory, part.origin.step)['config']['model']
   if differences := config.differences(there, config.resolved(run.model)):
     lines.append(f'  the model differs there: {"; ".join(differences)}')
   return '\n'.join(lines)
+
+
+def _fresh_optimizer(stage: Stage, origin: origin_lib.Origin | None) -> bool:
+  """Whether a stage begins without moments; a Hugging Face model has none to keep."""
+  return stage.optimizer_state == 'reset' or (origin is not None and origin.step is None)
+
+
+def _from_model(directory: str, plan: Plan) -> step_lib.TrainState:
+  """A state with a Hugging Face model's parameters and no optimizer state."""
+  abstract = plan.state
+  step, skipped, in_a_row = (
+    jax.make_array_from_callback((), abstract.step.sharding, lambda _: np.int32(0))
+    for _ in range(3)
+  )
+  params = read.params(directory, plan.model, abstract.params)
+  return step_lib.TrainState(step, params, (), skipped, in_a_row)
 
 
 def _free(state: step_lib.TrainState | None) -> None:
