@@ -20,7 +20,10 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import metrics
 from jaxlink import step as step_lib
 from jaxlink.data.blocks import Blocks
-from jaxlink.evaluation import held_out, sample
+from jaxlink.evaluation import held_out
+from jaxlink.generation import text as text_lib
+from jaxlink.generation.draw import Sampling
+from jaxlink.generation.sampler import Sampler
 from jaxlink.model import decoder
 from jaxlink.stage import Run
 from jaxlink.stage_data import RunData
@@ -64,20 +67,12 @@ class Evaluator:
       self._score = step_lib.compile_eval_step(step, params, abstract)
       self._sharding = mesh_lib.batch_sharding(mesh)
     if self._settings.prompts:
-      graph, _, _ = decoder.abstract_decoder(model)
-
-      def logits(params, tokens_BT, segments_BT, positions_BT):
-        decoder_ = decoder.bind(graph, params)
-        return decoder_.logits(decoder_(tokens_BT, segments_BT, positions_BT))
-
-      sampler = sample.make_sampler(
-        logits, eos=data.special['eos'], temperature=self._settings.temperature
-      )
-      rows = self._prompt_rows(model.max_length)
-      whole = mesh_lib.replicated(mesh)
-      seeds = np.uint32(0), np.uint32(0)
-      arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole) for a in (*rows, *seeds)]
-      self._sampler = jax.jit(sampler, out_shardings=whole).lower(params, *arguments).compile()
+      self._sampler = Sampler(
+        model, mesh, eos=data.special['eos'], vocabulary=data.tokenizer.size,
+        sampling=Sampling(self._settings.temperature), batch=len(self._settings.prompts),
+      )  # fmt: skip
+      lengths = self._lengths(model.max_length)
+      self._sampler.prepare(params, lengths, self._settings.generate_tokens)
     if writer:
       metrics.cut_back(self._path, start)
 
@@ -123,24 +118,24 @@ class Evaluator:
   def _generate(self, params: Any, step: int) -> list[str]:
     if not self._settings.prompts:
       return []
-    return sample.generate(
-      self._sampler, params, self._tokenizer, self._settings.prompts, bos=self._bos,
-      new_tokens=self._settings.generate_tokens, seed=self._seed, step=step,
+    found = text_lib.generate(
+      self._sampler, params, self._tokenizer, self._settings.prompts, opening=self._bos,
+      tokens=self._settings.generate_tokens, seed=self._seed, step=step,
     )  # fmt: skip
+    return [p + one.text for p, (one,) in zip(self._settings.prompts, found, strict=True)]
 
-  def _prompt_rows(self, longest: int) -> tuple[np.ndarray, np.ndarray]:
+  def _lengths(self, longest: int) -> list[int]:
+    """Tokens of each prompt."""
     settings = self._settings
-    tokens_BT, lengths_B = sample.prompt_rows(
-      self._tokenizer, settings.prompts, bos=self._bos, new_tokens=settings.generate_tokens
-    )
-    if tokens_BT.shape[1] > longest:
-      prompt = settings.prompts[int(lengths_B.argmax())]
+    lengths = [len(text_lib.encode(self._tokenizer, self._bos, p)) for p in settings.prompts]
+    if max(lengths) + settings.generate_tokens > longest:
+      prompt = settings.prompts[lengths.index(max(lengths))]
       raise ValueError(
         f'EvaluationConfig.generate_tokens is {settings.generate_tokens}, and of '
-        f'EvaluationConfig.prompts {prompt!r} has {lengths_B.max()} tokens with its BOS: together '
-        f'{tokens_BT.shape[1]}, and DecoderConfig.max_length allows {longest}.'
+        f'EvaluationConfig.prompts {prompt!r} has {max(lengths)} tokens with its BOS: together '
+        f'{max(lengths) + settings.generate_tokens}, and DecoderConfig.max_length allows {longest}.'
       )
-    return tokens_BT, lengths_B
+    return lengths
 
 
 def read_records(directory: str | pathlib.Path) -> dict[int, dict[str, Any]]:
