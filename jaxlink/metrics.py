@@ -11,7 +11,7 @@ keeps lines up to step 10.
 
 `mfu`, the model's flops utilisation, is flops per token (`decoder.flops_per_token` has the
 definition) times tokens/s over the peak of all devices in dense bfloat16, whatever the dtype of the
-run; where the peak is not known (`PEAK_FLOPS`), as on a CPU, there is none.
+run; where the peak is not known (`chips.CHIPS`), as on a CPU, there is none.
 """
 
 import collections
@@ -30,28 +30,11 @@ import jax
 import numpy as np
 import tqdm
 
+from jaxlink.chips import by_kind
+
 _WINDOW = 50  # steps over which tokens/s is taken
 _PLAIN_SECONDS = 10.0  # between lines where there is no terminal
 _BAR_SECONDS = 0.5  # between texts beside the bar
-
-# Dense bfloat16 flop/s of one device, by the name that JAX gives it. Sources: cloud.google.com/tpu/docs
-# (v4, v5e, v5p, v6e) and NVIDIA's data sheets (A100; H100 and H200 SXM, half of what they state with
-# sparsity). The PCIe and NVL cards of the last two are slower, and are not here.
-PEAK_FLOPS: Mapping[str, float] = {
-  'TPU v4': 275e12,
-  'TPU v5 lite': 197e12,
-  'TPU v5e': 197e12,
-  'TPU v5': 459e12,
-  'TPU v5p': 459e12,
-  'TPU v6 lite': 918e12,
-  'TPU v6e': 918e12,
-  'NVIDIA A100-SXM4-40GB': 312e12,
-  'NVIDIA A100-SXM4-80GB': 312e12,
-  'NVIDIA A100-PCIE-40GB': 312e12,
-  'NVIDIA A100 80GB PCIe': 312e12,
-  'NVIDIA H100 80GB HBM3': 989e12,
-  'NVIDIA H200': 989e12,
-}
 
 
 def fetch(tree: Any) -> Any:
@@ -285,8 +268,8 @@ class Logger:
 
 def peak_flops(devices: Iterable[jax.Device]) -> float | None:
   """Dense bfloat16 flop/s of these devices together, or None where a device is not in the table."""
-  peaks = [PEAK_FLOPS.get(device.device_kind) for device in devices]
-  return None if None in peaks else sum(peaks)
+  found = [by_kind(device.device_kind) for device in devices]
+  return None if None in found else sum(chip.flops for chip in found)
 
 
 def split_nonfinite(

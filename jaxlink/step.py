@@ -371,6 +371,7 @@ def _loss_function(config, graph, mesh, loss_config):
           config.width,
           config.vocabulary // mesh.shape['tensor'],
         ),
+        tokenizer_size=config.tokenizer_size,
       )
 
   return sums_of
