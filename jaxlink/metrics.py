@@ -9,7 +9,7 @@ call before, by `fetch`, the only place where the loop waits. `step` here counts
 as in a checkpoint's name: the first update's metrics have step 1, and a run restored at step 10
 keeps lines up to step 10.
 
-`mfu`, the model's flops utilisation, is flops per token (`decoder.flops_per_token` has the
+`mfu`, the model's flops utilisation, is flops per token (`model.shape.flops_per_token` has the
 definition) times tokens/s over the peak of all devices in dense bfloat16, whatever the dtype of the
 run; where the peak is not known (`chips.CHIPS`), as on a CPU, there is none.
 """

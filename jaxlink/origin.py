@@ -18,7 +18,7 @@ from typing import Any
 from jaxlink.checkpoint import CheckpointConfig, Keeper
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.huggingface import read
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.position import Position
 
 

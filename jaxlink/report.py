@@ -9,10 +9,11 @@ from typing import Any
 import jax
 
 from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig, flops_per_token
 from jaxlink.stage import Stage
 
 
-def describe_model(config: decoder.DecoderConfig, length: int, reason: str = '') -> str:
+def describe_model(config: DecoderConfig, length: int, reason: str = '') -> str:
   """Size, numbers and cost of the model.
 
   Args:
@@ -22,7 +23,7 @@ def describe_model(config: decoder.DecoderConfig, length: int, reason: str = '')
       '' where it is not known.
   """
   count = decoder.parameter_count(config)
-  flops = decoder.flops_per_token(config, length)
+  flops = flops_per_token(config, length)
   attention = config.attention
   if config.window:
     attention += f', window {config.window:,}'

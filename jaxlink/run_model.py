@@ -24,6 +24,7 @@ from jaxlink.huggingface import config_json
 from jaxlink.huggingface import read as huggingface
 from jaxlink.huggingface.run_checkpoint import RunCheckpoint
 from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.names import nearest
 
 _SHOWN = 6  # steps that an error names
@@ -42,7 +43,7 @@ class RunModel(NamedTuple):
     description: one line for people: where it is from, step, size.
   """
 
-  config: decoder.DecoderConfig
+  config: DecoderConfig
   params: dict[str, Any]
   tokenizer: Tokenizer
   opening: int
@@ -107,7 +108,7 @@ def _exported(folder: str, mesh: jax.sharding.Mesh, tokenizer: str) -> tuple[Any
   there = config_json.fields(described, folder)
   rows = there.pop('vocabulary')
   # Padded, so that meshes divide it; what is beyond the rows has no probability.
-  config = decoder.DecoderConfig(**there, vocabulary=padded_size(rows), tokenizer_size=rows)
+  config = DecoderConfig(**there, vocabulary=padded_size(rows), tokenizer_size=rows)
   config = config.resolve(platform=mesh.devices.flat[0].platform)
   huggingface.check(folder, config)
   names = [tokenizer] if tokenizer else ['tokenizer.json', 'tokenizer.model']
@@ -127,7 +128,7 @@ def _exported(folder: str, mesh: jax.sharding.Mesh, tokenizer: str) -> tuple[Any
 
 
 def place(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   mesh: jax.sharding.Mesh,
   read: Callable[[tuple[str, ...]], np.ndarray],
 ) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def find(source: str, step: int | None = None) -> str:
   return f'{directory}@{steps[-1] if step is None else step}'
 
 
-def _abstract(config: decoder.DecoderConfig, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+def _abstract(config: DecoderConfig, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   """Shapes of the parameters, with their shardings."""
   _, shapes, names = decoder.abstract_decoder(config)
   return jax.tree.map(

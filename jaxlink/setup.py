@@ -18,7 +18,7 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.data.linked import counts_of
 from jaxlink.data.tokenizer import padded_size
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import make_optimizer, make_schedule
 from jaxlink.stage import Run, Stage
 from jaxlink.stage_data import RunData

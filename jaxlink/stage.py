@@ -17,8 +17,8 @@ from jaxlink.config import configurable
 from jaxlink.data.mixing import MixingConfig
 from jaxlink.link.policy import LinkPolicy
 from jaxlink.mesh import MeshConfig
-from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.names import nearest
 from jaxlink.optimizer import OptimizerConfig
 

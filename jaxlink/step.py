@@ -23,6 +23,7 @@ import optax
 from jaxlink import mesh as mesh_lib
 from jaxlink.model import decoder, loss
 from jaxlink.model.axes import placed_by
+from jaxlink.model.shape import DecoderConfig
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -53,7 +54,7 @@ EvalStep = Callable[[Any, Batch], Metrics]
 
 
 def abstract_state(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   optimizer: optax.GradientTransformation,
   mesh: mesh_lib.AnyMesh,
 ) -> TrainState:
@@ -120,7 +121,7 @@ def abstract_batch(
 
 
 def init_state(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   optimizer: optax.GradientTransformation,
   mesh: jax.sharding.Mesh,
   seed: int,
@@ -177,7 +178,7 @@ def begin_again(
 
 
 def make_train_step(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   optimizer: optax.GradientTransformationExtraArgs,
   schedule: optax.Schedule,
   mesh: mesh_lib.AnyMesh,
@@ -296,7 +297,7 @@ def _accumulate(gradient_of, params, parts):
 
 
 def make_eval_step(
-  config: decoder.DecoderConfig,
+  config: DecoderConfig,
   mesh: mesh_lib.AnyMesh,
   *,
   loss_config: loss.LossConfig,

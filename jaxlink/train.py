@@ -50,7 +50,7 @@ from jaxlink import mesh as mesh_lib
 from jaxlink.checkpoint import CheckpointError, Keeper
 from jaxlink.data.loader import Loader
 from jaxlink.evaluation.in_loop import Evaluator, read_records
-from jaxlink.model.decoder import flops_per_token
+from jaxlink.model.shape import flops_per_token
 from jaxlink.optimizer import ema_params
 from jaxlink.stage import Run
 from jaxlink.stage_data import StageData

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from jaxlink.huggingface import layout, read, weights, write
-from jaxlink.model import decoder
 from jaxlink.model.mup import MupConfig
+from jaxlink.model.shape import DecoderConfig
 from tests.huggingface import runs, variants
 
 
@@ -50,7 +50,7 @@ def _wanted(params, model):
 
 
 def _model(**fields):
-  return decoder.DecoderConfig(
+  return DecoderConfig(
     **{'layers': 2, 'width': 16, 'heads': 4, 'kv_heads': 2, 'feedforward': 24, 'max_length': 64,
        'dtype': 'float32', 'attention': 'xla', 'vocabulary': runs.SIZE, **fields}
   )  # fmt: skip

@@ -31,9 +31,9 @@ from jaxlink.link.substitute import substitute
 from jaxlink.mesh import MeshConfig
 from jaxlink.model import mup
 from jaxlink.model.attention import choose
-from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
 from jaxlink.model.mup import MupConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from jaxlink.stage import DataConfig, EvaluationConfig, Run, Stage
 from tests import tiny_project
@@ -210,6 +210,8 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
   }),
   MupConfig: (MupConfig(base_width=16), lambda c: _step_of_model(dataclasses.replace(MODEL, mup=c)), {
     'base_width': 8, 'base_layers': 4,
+    'zero_head': (False, lambda c: mup.start_std(
+      dataclasses.replace(MODEL, mup=c, tied_embeddings=False), 'head', 32)),
     'zero_queries': (True, lambda c: mup.start_std(dataclasses.replace(MODEL, mup=c), 'q', 32)),
   }),
   MeshConfig: (MeshConfig(), lambda c: _step(_with('mesh')(c)), {

@@ -11,7 +11,7 @@ import pytest
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.mesh import MeshConfig
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'

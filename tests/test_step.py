@@ -9,8 +9,8 @@ import pytest
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
 from jaxlink.mesh import MeshConfig
-from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.loss import LossConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 
 CONFIG = DecoderConfig(

@@ -51,7 +51,7 @@ def estimate(
     chip: each device.
     devices: how many.
     flops: of all devices in a step, as computed.
-    model_flops: of all devices in a step, as the model needs (`decoder.flops_per_token` · tokens).
+    model_flops: of all devices in a step, as the model needs (`model.shape.flops_per_token` · tokens).
     tokens: of the batch.
     memory_bytes: of one device, read and written in a step.
     sent_bytes: of one device, sent in a step.

@@ -23,7 +23,7 @@ from jaxlink.aot import flops as flops_lib
 from jaxlink.aot import hlo, traffic
 from jaxlink.aot.roofline import Roofline, estimate
 from jaxlink.aot.topology import Target
-from jaxlink.model.decoder import flops_per_token
+from jaxlink.model.shape import flops_per_token
 from jaxlink.setup import Plan
 from jaxlink.stage import Run
 
@@ -74,7 +74,7 @@ class Work:
   """Flops of a step, over all devices.
 
   Attributes:
-    model: as MFU defines them: `decoder.flops_per_token` times the batch's tokens.
+    model: as MFU defines them: `model.shape.flops_per_token` times the batch's tokens.
     counted: products and kernels of the traced step, loops in full.
     recomputed: of them, what remat computes a second time.
     kernels: of them, in kernels, which skip what causality masks.

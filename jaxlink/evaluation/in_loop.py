@@ -24,7 +24,7 @@ from jaxlink.evaluation import held_out
 from jaxlink.generation import text as text_lib
 from jaxlink.generation.draw import Sampling
 from jaxlink.generation.sampler import Sampler
-from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.stage import Run
 from jaxlink.stage_data import RunData
 
@@ -46,7 +46,7 @@ class Evaluator:
   """
 
   def __init__(
-    self, run: Run, *, model: decoder.DecoderConfig, mesh: jax.sharding.Mesh, params: Any,
+    self, run: Run, *, model: DecoderConfig, mesh: jax.sharding.Mesh, params: Any,
     data: RunData, start: int, writer: bool,
   ):  # fmt: skip
     self._settings, self._run_config, self._seed = run.evaluation, run, run.seed_init

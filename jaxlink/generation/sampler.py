@@ -25,6 +25,7 @@ from jaxlink.generation.draw import Sampling, draw
 from jaxlink.model import cache as cache_lib
 from jaxlink.model import decoder
 from jaxlink.model.axes import named, placed_by
+from jaxlink.model.shape import DecoderConfig
 
 CHUNK = 32  # tokens between two looks of the host at what was drawn
 _LEAST = 16  # smallest room for prompts and for new tokens
@@ -79,7 +80,7 @@ class Sampler:
   """
 
   def __init__(
-    self, model: decoder.DecoderConfig, mesh: jax.sharding.Mesh, *, eos: int, vocabulary: int,
+    self, model: DecoderConfig, mesh: jax.sharding.Mesh, *, eos: int, vocabulary: int,
     sampling: Sampling, batch: int = 32,
   ):  # fmt: skip
     if batch < 1:

@@ -10,7 +10,7 @@ other programs read `rope_theta` and would take 10,000 without a word. Both are 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 
 _ARCHITECTURES = {'llama': 'LlamaForCausalLM', 'qwen3': 'Qwen3ForCausalLM'}
 # What a config.json leaves out, by model type.

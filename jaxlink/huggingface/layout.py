@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 
 Path = tuple[str, ...]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxlink.data.tokenizer import Tokenizer, padded_size
 from jaxlink.huggingface import config_json, layout, tokenizer_json, weights
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 
 
 def is_checkpoint(folder: str) -> bool:

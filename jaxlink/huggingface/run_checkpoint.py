@@ -18,8 +18,8 @@ from jaxlink import origin, run_directory
 from jaxlink.checkpoint import CheckpointConfig, Keeper
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.huggingface.layout import Path
-from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.mup import MupConfig
+from jaxlink.model.shape import DecoderConfig
 
 
 class RunCheckpoint:
@@ -87,7 +87,12 @@ class RunCheckpoint:
       ValueError: it is another one.
     """
     if not path:
-      kept = json.loads((pathlib.Path(self.directory) / 'stages.json').read_text(encoding='utf-8'))
+      frozen = pathlib.Path(self.directory) / 'stages.json'
+      if not frozen.exists():
+        raise FileNotFoundError(
+          f'{frozen} is not there: --tokenizer says where the tokenizer of the run is.'
+        )
+      kept = json.loads(frozen.read_text(encoding='utf-8'))
       path = os.path.normpath(
         os.path.join(self.config['data']['cache_dir'], kept['tokenizer']['path'])
       )

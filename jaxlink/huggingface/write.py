@@ -22,7 +22,7 @@ from jaxlink.evaluation import held_out
 from jaxlink.huggingface import card, config_json, layout, tokenizer_json, weights
 from jaxlink.huggingface.run_checkpoint import RunCheckpoint
 from jaxlink.model import mup
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)

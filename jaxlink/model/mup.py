@@ -3,15 +3,16 @@
 A learning rate is tuned on a narrow proxy and used as it is on a wide model. With m = width / base_width:
 
   group    parameters           start             learning rate  decay     forward
-  embed    embed                as at base width  η              λ         1
+  embed    embed                1                 η              λ         1
   hidden   q k v o gate up down  1/√fan_in         η/m            λ·m       1
   readout  head                 0                 η              λ         logits · 1/m
   vector   all norms            1                 η              0         1
 
 and queries times keys are scaled by 8/K instead of 1/√K (the same at a head size of 64). Tied embeddings
-are of the group embed, and their logits are multiplied by 1/m, too. Depth is no part of muP: with
+are of the group embed, and their logits are multiplied by 1/m, too; they start with √(2 / 5·base_width), as
+a usual model of the base width does, for with 1 they would give logits of ±√base_width. Depth is no part of muP: with
 `base_layers`, what a layer adds to the residual stream is multiplied by base_layers / layers (CompleteP,
-arXiv 2505.01618). At m = 1 only the start of the matrices and of the head differs from a model without
+arXiv 2505.01618). At m = 1 only the start of matrices, embeddings and head differs from a model without
 muP, and the scale of a head size other than 64.
 
 In: a `DecoderConfig`. Out: numbers by group for the optimizer, and numbers for the decoder; `fold` gives
@@ -30,7 +31,7 @@ import jax
 from jaxlink.config import configurable
 
 if TYPE_CHECKING:
-  from jaxlink.model.decoder import DecoderConfig
+  from jaxlink.model.shape import DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,13 @@ class MupConfig:
   Attributes:
     base_width: of the proxy. Heads and feed-forward grow with the width, the head size does not.
     base_layers: of the proxy; 0 leaves the residual stream as it is at any depth.
+    zero_head: a head of its own starts at 0; else as in a usual model of the base width.
     zero_queries: queries start at 0: all of a row's attention is alike at the first step.
   """
 
   base_width: int
   base_layers: int = 0
+  zero_head: bool = True
   zero_queries: bool = False
 
   def __post_init__(self):
@@ -152,11 +155,13 @@ def start_std(config: 'DecoderConfig', name: str, fan_in: int) -> float:
     name: a key of `PARAMETERS`.
     fan_in: how many numbers each of its outputs sums.
   """
-  group = PARAMETERS[name].group
-  if group == 'embed':
-    return math.sqrt(2 / (5 * config.mup.base_width))
-  if group == 'readout' or (name == 'q' and config.mup.zero_queries):
+  mup = config.mup
+  if name == 'embed' and not config.tied_embeddings:
+    return 1.0
+  if (name == 'head' and mup.zero_head) or (name == 'q' and mup.zero_queries):
     return 0.0
+  if name in ('embed', 'head'):
+    return math.sqrt(2 / (5 * mup.base_width))
   return 1 / math.sqrt(fan_in)
 
 

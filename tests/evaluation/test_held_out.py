@@ -12,6 +12,7 @@ from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.evaluation import held_out
 from jaxlink.evaluation.held_out import bits_per_byte, read_held_out, xz_bits_per_byte
 from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +71,7 @@ def test_an_evaluation_that_is_asked_to_stop_gives_no_score(caches):
 
 
 def test_windows_that_share_a_row_score_as_they_do_alone(caches):
-  config = decoder.DecoderConfig(
+  config = DecoderConfig(
     layers=2, width=32, heads=2, feedforward=64, vocabulary=768, max_length=64
   ).resolve(platform='cpu')
   graph, _, _ = decoder.abstract_decoder(config)

@@ -11,8 +11,9 @@ from jaxlink import mesh as mesh_lib
 from jaxlink.generation.draw import Sampling
 from jaxlink.generation.sampler import Continuation, Sampler
 from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig
 
-CONFIG = decoder.DecoderConfig(
+CONFIG = DecoderConfig(
   layers=2, width=32, heads=4, kv_heads=2, feedforward=48, vocabulary=128, max_length=64, qk_norm=True
 ).resolve(platform='cpu')  # fmt: skip
 VOCABULARY = 120  # the rest is padding

@@ -11,7 +11,7 @@ from jaxlink import config, mesh, step
 from jaxlink.checkpoint import CheckpointConfig, Keeper
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.mesh import MeshConfig
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer
 from jaxlink.stage import DataConfig, Run, Stage
 

@@ -15,7 +15,7 @@ from jaxlink.data.tokenizer import Tokenizer, train_sentencepiece
 from jaxlink.evaluation.in_loop import read_records
 from jaxlink.huggingface import read, weights, write
 from jaxlink.mesh import MeshConfig
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer
 from jaxlink.stage import Stage
 from tests import tiny_project

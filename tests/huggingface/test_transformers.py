@@ -9,6 +9,7 @@ import pytest
 
 from jaxlink.huggingface import config_json, read, weights
 from jaxlink.model import decoder, mup
+from jaxlink.model.shape import DecoderConfig
 from tests.huggingface import variants
 
 torch = pytest.importorskip('torch')
@@ -97,7 +98,7 @@ def test_a_model_that_transformers_made_comes_back_bit_for_bit(kind, tied, tmp_p
   fields = config_json.fields(json.loads((there / 'config.json').read_text()), str(there))
   assert fields['qk_norm'] == (kind == 'Qwen3')
   assert fields['rope_theta'] == 5000.0
-  model = decoder.DecoderConfig(**{**fields, 'vocabulary': 256}, dtype='float32', attention='xla')
+  model = DecoderConfig(**{**fields, 'vocabulary': 256}, dtype='float32', attention='xla')
   read.check(str(there), model)
   _, shapes, _ = decoder.abstract_decoder(model)
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlink.huggingface import layout, write
 from jaxlink.model import decoder
-from jaxlink.model.decoder import DecoderConfig
+from jaxlink.model.shape import DecoderConfig
 
 SIZE = 200  # of the tokenizer; some variants pad it
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig, flops_per_token
 
-SMALL = decoder.DecoderConfig(
+SMALL = DecoderConfig(
   layers=3,
   width=32,
   heads=4,
@@ -243,7 +244,7 @@ def test_counts_are_those_of_the_formula_and_flops_leave_out_the_lookup():
   assert count.without_embedding == L * (layer + 2 * D) + D
   assert count.total == count.embedding + count.without_embedding
   assert decoder.parameter_count(SMALL).embedding == V * D
-  assert decoder.flops_per_token(config, 64) == 6 * (L * layer + V * D) + 6 * L * H * K * 65
+  assert flops_per_token(config, 64) == 6 * (L * layer + V * D) + 6 * L * H * K * 65
 
 
 def test_resolve_fills_in_dtype_by_platform_and_the_vocabulary_once():

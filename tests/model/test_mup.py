@@ -10,9 +10,10 @@ import pytest
 
 from jaxlink.model import decoder, loss, mup
 from jaxlink.model.mup import MupConfig
+from jaxlink.model.shape import DecoderConfig
 from jaxlink.optimizer import OptimizerConfig, make_optimizer
 
-BASE = decoder.DecoderConfig(
+BASE = DecoderConfig(
   layers=2, width=256, heads=4, kv_heads=2, feedforward=512, vocabulary=64, max_length=32,
   tied_embeddings=False, dtype='float32', attention='xla', mup=MupConfig(base_width=256),
 )  # fmt: skip
@@ -115,12 +116,16 @@ def test_matrices_start_with_the_standard_deviations_of_the_table():
   for name, fan_in in expected.items():
     values = {**attention, **mlp}[name]
     assert float(values.std()) == pytest.approx(fan_in**-0.5, rel=0.02), name
-  assert float(params['embed'].std()) == pytest.approx(math.sqrt(2 / (5 * 256)), rel=0.02)
+  assert float(params['embed'].std()) == pytest.approx(1, rel=0.02)
   assert not params['head'].any()
   assert not attention['q'].any()
   plain = start(without(config))
   ratio = np.asarray(params['embed'] / plain['embed'])  # the same draws
-  np.testing.assert_allclose(ratio, math.sqrt(2), rtol=1e-6)
+  np.testing.assert_allclose(ratio, math.sqrt(5 * 512 / 2), rtol=1e-6)
+  for changes in ({'mup': MupConfig(base_width=256, zero_head=False)}, {'tied_embeddings': True}):
+    other = dataclasses.replace(config, **changes)
+    name = 'embed' if other.tied_embeddings else 'head'
+    assert mup.start_std(other, name, 512) == math.sqrt(2 / (5 * 256))
 
 
 def test_tied_embeddings_do_not_start_at_zero_and_keep_the_multiplier():

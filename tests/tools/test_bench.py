@@ -29,6 +29,8 @@ def test_the_loop_is_measured_beside_its_bare_step(project):
      r'jaxlink, xla, remat dots +[\d,]+ +\d+\.\d{3} +-'),
     (['bench_loss.py', '--rows=2', '--tokens=64', '--width=32', '--vocabularies=256', '--rounds=1'],
      r'256 chunked +\d+ +[\d.]+ +[\d.]+ +[\d.]+ +\d\.\de-0[67]'),
+    (['bench_generate.py', f'--gin_file={ROOT}/gin/model/tiny.gin', '--vocabulary=256', '--batches=1',
+      '--prompt=8', '--tokens=8', '--rounds=1'], r'\n +1 .*(yes|no)'),
     (['bench_attention.py', '--lengths=128', '--heads=4', '--head_size=16', '--cases=packed',
       '--dtypes=float32', '--rounds=1'], r'packed +128 float32 +pallas +\S+ +\S+ ok'),
   ],

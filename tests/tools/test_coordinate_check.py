@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxlink.model import decoder
-from jaxlink.model.decoder import DecoderConfig
 from jaxlink.model.mup import MupConfig
+from jaxlink.model.shape import DecoderConfig
 from tests import tiny_project
 from tools import coordinate_check
 

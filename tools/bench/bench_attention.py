@@ -14,7 +14,7 @@ their time does not, and the default shape is small.
 
 Time is the median of forward and backward together, of `--rounds` rounds in which the back ends take turns;
 the ratio is to the reference in the same dtype. Tflop/s counts 6·H·K·(T + 1) for each token, as
-`decoder.flops_per_token` does: the lower half of the square, also where a window or segments leave less.
+`model.shape.flops_per_token` does: the lower half of the square, also where a window or segments leave less.
 
 Easy to get wrong: the reference holds B·H·T·T scores in float32, 4 GiB for 8 rows of 2,048 with 32 heads.
 Exit code 1 if any error is too large, or a kernel fails on the machine that it is for.

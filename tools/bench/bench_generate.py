@@ -28,11 +28,12 @@ from jaxlink.config import parse
 from jaxlink.generation.draw import Sampling
 from jaxlink.generation.sampler import Sampler
 from jaxlink.model import decoder
+from jaxlink.model.shape import DecoderConfig
 
 
 def main() -> None:
   args = _arguments()
-  config = parse(decoder.DecoderConfig, args.gin_file, args.gin_bindings)
+  config = parse(DecoderConfig, args.gin_file, args.gin_bindings)
   mesh = mesh_lib.make_mesh(mesh_lib.MeshConfig(), jax.devices()[:1])
   device = mesh.devices.flat[0]
   config = config.resolve(platform=device.platform, vocabulary=args.vocabulary)

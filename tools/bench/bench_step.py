@@ -9,7 +9,7 @@ called on one batch that stays on the device; a step is timed until its loss is 
 take turns, `--rounds` times; the median of all steps counts. PyTorch's is `pytorch_step.py`, a model of the
 same shape, compiled and eager, with the fastest attention that it has for the task, in a process of its own.
 
-MFU is `decoder.flops_per_token` (6 for each parameter that multiplies a token, and the lower half of the
+MFU is `model.shape.flops_per_token` (6 for each parameter that multiplies a token, and the lower half of the
 attention square; nothing for what remat computes again; a packed row counts as one document) times tokens/s,
 over the device's dense bfloat16 peak (`jaxlink.metrics`); a CPU has none. Memory is what XLA's
 analysis of the executable says (arguments and temporaries), and on an accelerator the allocator's peak.
@@ -35,8 +35,9 @@ import tqdm
 from jaxlink import config, metrics
 from jaxlink import mesh as mesh_lib
 from jaxlink import step as step_lib
-from jaxlink.model.decoder import DecoderConfig, flops_per_token, parameter_count
+from jaxlink.model.decoder import parameter_count
 from jaxlink.model.loss import LossConfig
+from jaxlink.model.shape import DecoderConfig, flops_per_token
 from jaxlink.optimizer import OptimizerConfig, make_optimizer, make_schedule
 
 ROOT = pathlib.Path(__file__).parents[2]

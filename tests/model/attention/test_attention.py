@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxlink.model import attention, axes
-from jaxlink.model.decoder import DecoderConfig, abstract_decoder, bind, flops_per_token
+from jaxlink.model.decoder import abstract_decoder, bind
+from jaxlink.model.shape import DecoderConfig, flops_per_token
 from tests.model.attention.naive import arrays, packed
 
 CONFIG = DecoderConfig(layers=2, width=64, heads=4, kv_heads=2, feedforward=64, vocabulary=32)

@@ -55,8 +55,10 @@ def test_any_packing_equals_the_reference(name, seed, fragments):
   out, gradients = run(name, {}, *inputs)
   reference, reference_gradients = run('xla', {}, *inputs)
   assert relative(out, reference) < 2e-6
+  # In units of the largest of all: alone in its fragment, a position has gradients of 0 but for v.
+  largest = max(np.abs(x).max() for x in reference_gradients)
   for one, other in zip(gradients, reference_gradients, strict=True):
-    assert relative(one, other) < 2e-6
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() < 2e-6 * largest
 
 
 @pytest.mark.parametrize(('name', 'options'), CASES)
@@ -114,8 +116,10 @@ def test_blocks_that_the_window_or_the_future_forbid_are_skipped_and_no_others()
   out, gradients = run('splash', options, *inputs)
   reference, reference_gradients = run('xla', options, *inputs)
   assert relative(out, reference) < 2e-6
+  # In units of the largest of all: alone in its fragment, a position has gradients of 0 but for v.
+  largest = max(np.abs(x).max() for x in reference_gradients)
   for one, other in zip(gradients, reference_gradients, strict=True):
-    assert relative(one, other) < 2e-6
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() < 2e-6 * largest
 
 
 @pytest.mark.parametrize('name', NAMES)

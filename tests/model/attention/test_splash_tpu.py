@@ -13,7 +13,8 @@ import pytest
 from jaxlink import mesh as mesh_lib
 from jaxlink.mesh import MeshConfig
 from jaxlink.model import attention, axes
-from jaxlink.model.decoder import DecoderConfig, abstract_decoder, bind
+from jaxlink.model.decoder import abstract_decoder, bind
+from jaxlink.model.shape import DecoderConfig
 
 pytest.importorskip('libtpu')
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
