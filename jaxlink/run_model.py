@@ -103,7 +103,10 @@ def load(
 
 
 def _exported(folder: str, mesh: jax.sharding.Mesh, tokenizer: str) -> tuple[Any, ...]:
-  """Config, parameters, tokenizer and the ids that open and end a text, of a Hugging Face model."""
+  """Config, parameters, tokenizer and the ids that open and end a text, of a Hugging Face model.
+
+  A text opens with config.json's `bos_token_id`, also where the model's own tokenizer adds none (Qwen3).
+  """
   described = json.loads((pathlib.Path(folder) / 'config.json').read_text(encoding='utf-8'))
   there = config_json.fields(described, folder)
   rows = there.pop('vocabulary')

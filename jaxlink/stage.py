@@ -245,6 +245,15 @@ class Run:
           f'nor a directory with a slash in its name.{hit}'
         )
 
+      before = names.index(stage.start_from) if stage.start_from in names[:k] else k - 1
+      if k and stage.start_from in ('', *names[:k]) and stage.optimizer_state == 'keep':
+        here, there = stage.optimizer.keeps, self.stages[before].optimizer.keeps
+        if here != there:
+          raise ValueError(
+            f"Stage.optimizer_state of {stage.name!r} is 'keep', and its optimizer keeps {here}, that of "
+            f"{names[before]!r} {there}: 'reset' begins with none."
+          )
+
   @property
   def steps(self) -> int:
     """Updates of all stages."""

@@ -24,6 +24,7 @@ from jaxlink import mesh as mesh_lib
 from jaxlink.model import decoder, loss
 from jaxlink.model.axes import placed_by
 from jaxlink.model.shape import DecoderConfig
+from jaxlink.optimizer import place_state
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -60,7 +61,7 @@ def abstract_state(
 ) -> TrainState:
   """The state as `jax.ShapeDtypeStruct`s with their shardings; nothing is allocated.
 
-  Moments of the optimizer lie as their parameters; everything else is on every device.
+  The optimizer's state lies as `optimizer.place_state` says; counters are on every device.
 
   Raises:
     ValueError: a parameter that the mesh does not divide.
@@ -72,13 +73,7 @@ def abstract_state(
   return TrainState(
     step=counter,
     params=jax.tree.map(_placed, shapes, shardings),
-    opt_state=optax.tree.map_params(
-      optimizer,
-      _placed,
-      jax.eval_shape(optimizer.init, shapes),
-      shardings,
-      transform_non_params=lambda shape: _placed(shape, whole),
-    ),
+    opt_state=place_state(optimizer, shapes, shardings, whole),
     skipped=counter,
     skipped_in_a_row=counter,
   )

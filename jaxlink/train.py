@@ -263,6 +263,8 @@ def checkpoint_meta(
     'counts': counts,
     'shares': part.shares.to_json(),
     'tokenizer': part.blocks[0].manifest['tokenizer']['sha256'],
+    # What only the same parameters give, so that a run made again under the same name is told apart.
+    'values': {name: repr(values[name]) for name in ('loss', 'grad_norm') if name in values},
     'config': config.resolved(run),
   }
 

@@ -15,7 +15,7 @@ class Sampling:
   """How tokens are drawn.
 
   Attributes:
-    temperature: logits are divided by it; 0 takes the likeliest token.
+    temperature: logits are divided by it, so it is 0.0001 or more; 0 takes the likeliest token.
     top_p: only the likeliest tokens whose probabilities sum to it (nucleus sampling, arXiv 1904.09751);
       1 keeps all.
     top_k: only so many of the likeliest tokens; 0 keeps all.
@@ -29,9 +29,9 @@ class Sampling:
   top_k: int = 0
 
   def __post_init__(self):
-    if not 0 <= self.temperature < float('inf'):
+    if self.temperature != 0 and not 1e-4 <= self.temperature < float('inf'):
       raise ValueError(
-        f'temperature is {self.temperature}: it is 0 or more; 0 takes the likeliest token.'
+        f'temperature is {self.temperature}: it is 0.0001 or more, or 0, which takes the likeliest token.'
       )
     if not 0 < self.top_p <= 1:
       raise ValueError(

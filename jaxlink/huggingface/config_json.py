@@ -16,7 +16,7 @@ _ARCHITECTURES = {'llama': 'LlamaForCausalLM', 'qwen3': 'Qwen3ForCausalLM'}
 # What a config.json leaves out, by model type.
 _DEFAULTS = {
   'llama': {'max_position_embeddings': 2048},
-  'qwen3': {'max_position_embeddings': 32768, 'head_dim': 128},
+  'qwen3': {'max_position_embeddings': 32768, 'head_dim': 128, 'num_key_value_heads': 32},
 }
 # True, or any value but nothing, changes what is computed.
 _UNSUPPORTED = (
@@ -130,6 +130,8 @@ def fields(described: Mapping[str, Any], where: str) -> dict[str, Any]:
       raise ValueError(
         f"{where}: rope_type is {type_!r}, and the decoder's RoPE is not scaled: it is 'default'."
       )
+  if odd := [k for k in ropes[0] if k in ropes[1] and ropes[0][k] != ropes[1][k]]:
+    raise ValueError(f'{where}: rope_scaling and rope_parameters disagree on {", ".join(odd)}.')
   if rope.get('partial_rotary_factor', described.get('partial_rotary_factor', 1)) != 1:
     raise ValueError(f'{where}: partial_rotary_factor is not 1: the decoder turns whole heads.')
   try:

@@ -55,7 +55,8 @@ def check(folder: str, model: DecoderConfig) -> None:
   """
   there = _fields(folder)
   config_json.check_same(model, there, folder)
-  shapes = weights.Tensors(folder).shapes
+  tensors = weights.Tensors(folder)
+  shapes = tensors.shapes
   wanted = layout.tensor_shapes(dataclasses.replace(model, vocabulary=there['vocabulary']))
   wrong = [
     f'{name} is {list(shapes[name]) if name in shapes else "missing"}, not {list(shape)}'
@@ -66,6 +67,12 @@ def check(folder: str, model: DecoderConfig) -> None:
   if wrong:
     more = f'; and {len(wrong) - 5} more' if wrong[5:] else ''
     raise ValueError(f'{folder}: {"; ".join(wrong[:5])}{more}.')
+  if model.tied_embeddings and not _ties(tensors):
+    raise ValueError(
+      f'{folder}: its config.json ties the embeddings, and lm_head.weight is another matrix than the '
+      "embedding: transformers would not tie them. There: 'tie_word_embeddings': false; here: "
+      'DecoderConfig.tied_embeddings = False.'
+    )
 
 
 def check_tokenizer(folder: str, tokenizer: Tokenizer) -> None:
@@ -198,6 +205,17 @@ def _repeated(model: DecoderConfig) -> dict[str, None]:
   repeated = {f'model.layers.{i}.self_attn.rotary_emb.inv_freq': None for i in range(model.layers)}
   return {**repeated, 'model.rotary_emb.inv_freq': None} | (
     {'lm_head.weight': None} if model.tied_embeddings else {}
+  )
+
+
+def _ties(tensors: weights.Tensors, rows: int = 4096) -> bool:
+  """Whether a head that was written beside tied embeddings is the embedding."""
+  embed, head = 'model.embed_tokens.weight', 'lm_head.weight'
+  if head not in tensors.shapes:
+    return True
+  parts = (slice(i, i + rows) for i in range(0, tensors.shapes[embed][0], rows))
+  return tensors.shapes[head] == tensors.shapes[embed] and all(
+    np.array_equal(tensors[embed][part], tensors[head][part]) for part in parts
   )
 
 

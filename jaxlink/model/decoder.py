@@ -288,7 +288,8 @@ def _whole(weight, dtype, names):
   """A weight as a product takes it: in `dtype`, gathered along D; its gradient lies as the weight does.
 
   Left to itself, XLA cuts the product instead into as many as there are devices along D, and reads and
-  writes its result for each: on 32 TPU chips that is two thirds of a step's memory traffic.
+  writes its result for each: on 32 TPU chips that is two thirds of a step's memory traffic. The gradient
+  crosses devices in `dtype`, and is float32 from there on.
   """
   return named(weight.astype(dtype), *('residual' if name == 'embed' else name for name in names))
 

@@ -69,7 +69,8 @@ def test_what_may_not_be_drawn_is_not():
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    ({'temperature': -0.1}, 'temperature is -0.1: it is 0 or more'),
+    ({'temperature': -0.1}, 'temperature is -0.1: it is 0.0001 or more, or 0'),
+    ({'temperature': 1e-38}, 'temperature is 1e-38: it is'),
     ({'temperature': float('nan')}, 'temperature is nan'),
     ({'top_p': 0.0}, 'top_p is 0.0: it is above 0'),
     ({'top_p': 1.1}, 'top_p is 1.1'),

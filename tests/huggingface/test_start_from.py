@@ -8,6 +8,7 @@ import types
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxlink import mesh, origin, stage_data, stage_state, step
 from jaxlink.checkpoint import CheckpointConfig
@@ -177,3 +178,26 @@ def test_a_run_goes_on_from_the_score_at_which_the_exported_one_ended(project, t
   printed = project.train(second, *unpadded, start, *mesh_of_four, devices=4, code=1)
   assert 'is another model than when this run began' in printed
   assert tiny_project.metrics_of(second)
+
+
+def test_a_head_of_its_own_beside_tied_embeddings_is_refused(copy):
+  described = json.loads((copy / 'config.json').read_text())
+  assert described['tie_word_embeddings']
+  path = copy / 'model.safetensors'
+  tensors = safetensors.numpy.load_file(path)
+  config = dataclasses.replace(_decoder(), vocabulary=described['vocab_size'])
+  tensors['lm_head.weight'] = tensors['model.embed_tokens.weight'].copy()
+  safetensors.numpy.save_file(tensors, path)
+  read.check(str(copy), config)
+  tensors['lm_head.weight'][3, 2] += 1
+  safetensors.numpy.save_file(tensors, path)
+  with pytest.raises(ValueError, match=r'lm_head\.weight is another matrix than the embedding'):
+    read.check(str(copy), config)
+
+
+def test_rope_that_is_said_twice_and_differently_is_refused(copy):
+  path = copy / 'config.json'
+  described = json.loads(path.read_text()) | {'rope_scaling': {'rope_theta': 9.0}}
+  path.write_text(json.dumps(described))
+  with pytest.raises(ValueError, match='rope_scaling and rope_parameters disagree on rope_theta'):
+    read.check(str(copy), _decoder())
