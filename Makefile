@@ -14,7 +14,7 @@ test: .venv/installed
 	$(PYTEST) -m "not slow and not shared_data" -n 2 --dist loadfile
 
 test-slow: .venv/installed
-	$(PYTEST) -m "slow and not shared_data"
+	$(PYTEST) -m "slow and not shared_data" -n 2 --dist loadfile
 
 # With the large text collection, which is not shipped, in ../shared/data or $$JAXLINK_SHARED_DATA.
 test-shared: .venv/installed

@@ -102,7 +102,7 @@ def _end():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (('--temperature', '-1'), 'error: temperature is -1.0: it is 0 or more'),
+    (('--temperature', '-1'), 'error: temperature is -1.0: it is 0.0001 or more'),
     (('--top_p', '0'), 'error: top_p is 0.0'),
     (('--prompt', 'a ' * 200), 'error: a prompt has 202 tokens, .*max_length of this model is 64'),
     (('--prompt', 'a', '--tokens', '63'), 'error: a prompt has 2 tokens, .* leaves room for 62'),

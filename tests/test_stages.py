@@ -229,6 +229,7 @@ def test_a_stage_added_to_a_finished_run_goes_on_from_its_end(trained, two, tmp_
   _same(_state(run, STEPS), _state(two, STEPS))
 
 
+@pytest.mark.slow
 def test_what_has_begun_is_fixed_and_what_has_not_may_change(trained, tmp_path, monkeypatch):
   project, _ = trained
   run = _run(project, tmp_path / 'run', *TWO)
@@ -268,6 +269,7 @@ def test_a_source_is_read_as_often_as_asked_over_all_stages(trained, tmp_path):
   assert after['all_tokens'] == before['tokens'] + after['tokens']
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_text_that_it_began_with(
   trained, two, tmp_path, monkeypatch, capsys
 ):

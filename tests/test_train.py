@@ -269,7 +269,7 @@ def test_a_second_run_in_one_directory_is_refused(trained, tmp_path):
 def _main(project, *bindings: str) -> int:
   return train.main(argparse.Namespace(
     gin_file=[project.recipe], gin_bindings=list(bindings), dry_run=False, distributed=False,
-    coordinator_address=None,
+    coordinator_address=None, profile_steps=None, xla_flags='none',
   ))  # fmt: skip
 
 

@@ -359,6 +359,7 @@ def test_what_lies_among_the_libraries_without_a_version_is_known_by_its_source(
 # ── of a plan: what a cache is made from ──
 
 
+@pytest.mark.slow
 def test_each_ingredient_of_a_cache_changes_its_fingerprint(
   tmp_path, tiny_tokenizers, forget_tasks, monkeypatch
 ):

@@ -52,6 +52,7 @@ def table_of(blocks, asked):
   return linking.make_table(asked, 'en', blocks, 'cache', fingerprint.Inputs('hashes.json'))
 
 
+@pytest.mark.slow
 def test_what_a_run_draws_is_no_part_of_its_table_and_all_else_is(prepared):
   same = [
     {}, {'word_ratio': 0.9}, {'doc_fraction': 0.1}, {'senses': 'first'}, {'redraw': True},

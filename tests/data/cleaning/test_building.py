@@ -66,9 +66,10 @@ def source():
 
 
 def write(path, documents):
-  """Writes a file of documents, once: worker processes that register the task find it there."""
-  if not path.exists():
-    path.write_text(''.join(json.dumps({'text': d}) + '\n' for d in documents))
+  """Writes a file of documents; worker processes, which register the task anew, leave it as it is."""
+  text = ''.join(json.dumps({'text': d}) + '\n' for d in documents)
+  if not path.exists() or path.read_text() != text:
+    path.write_text(text)
   return str(path)
 
 
