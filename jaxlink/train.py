@@ -292,7 +292,12 @@ def main(args: argparse.Namespace) -> int:
         watch = distributed.join(
           args.coordinator_address, args.num_processes, args.process_id, args.initialization_timeout
         )
-      run = config.parse(Run, args.gin_file, args.gin_bindings)
+      try:
+        run = config.parse(Run, args.gin_file, args.gin_bindings)
+      except (
+        TypeError
+      ) as error:  # a setting of a wrong type; from here on it would be a fault of ours
+        raise ValueError(error) from error
       if watch:
         watch.where_it_goes_on = functools.partial(_where_it_goes_on, run)
         watch.require_same(
@@ -314,7 +319,6 @@ def main(args: argparse.Namespace) -> int:
     line = f'{name}: ended at once'
   except (
     ValueError,
-    TypeError,
     SyntaxError,
     FileNotFoundError,
     ModuleNotFoundError,

@@ -302,7 +302,7 @@ def test_a_run_directory_that_cannot_be_made_is_one_line(trained, tmp_path, caps
 def test_main_keeps_compiled_steps_if_asked(trained, tmp_path, monkeypatch, asked):
   enabled = []
   monkeypatch.setattr(train.compile_cache, 'enable', lambda: enabled.append(True))
-  monkeypatch.setattr(train, 'train', lambda run: 0)
+  monkeypatch.setattr(train, 'train', lambda run, profile_steps: 0)
   assert _main(trained[0], f'Run.compile_cache = {asked}') == 0
   assert bool(enabled) is asked
 
