@@ -19,6 +19,7 @@ same prompt at another place is drawn anew.
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 import time
@@ -33,6 +34,8 @@ def main() -> None:
   args = _arguments()
   try:
     generate(args)
+  except BrokenPipeError:  # whoever read has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except (ValueError, TypeError, OSError) as error:
     sys.exit(f'error: {error}')
   except (KeyboardInterrupt, EOFError):
@@ -176,10 +179,10 @@ def _prompts(args: argparse.Namespace) -> list[str] | None:
   """The prompts; None where they are to be asked for.
 
   Raises:
-    ValueError: a line of a .jsonl file that has no prompt, or no prompts at all.
+    ValueError: a line of a .jsonl file that has no prompt, no prompts at all, or one that is not UTF-8.
   """
   if args.prompt:
-    return args.prompt
+    return _checked(args.prompt)
   if args.prompts_file:
     lines = pathlib.Path(args.prompts_file).read_text(encoding='utf-8').split('\n')
     prompts = list(_of_lines(lines, args.prompts_file))
@@ -191,6 +194,13 @@ def _prompts(args: argparse.Namespace) -> list[str] | None:
     raise ValueError(
       f'{args.prompts_file or "standard input"} has no prompts: it is a line for each.'
     )
+  return _checked(prompts)
+
+
+def _checked(prompts: list[str]) -> list[str]:
+  for number, prompt in enumerate(prompts, 1):
+    if any('\ud800' <= letter <= '\udfff' for letter in prompt):  # what the system could not decode
+      raise ValueError(f'prompt {number}, {prompt!r}: it is not UTF-8.')
   return prompts
 
 
@@ -271,6 +281,9 @@ def _arguments() -> argparse.Namespace:
   args = parser.parse_args()
   if args.prompt and args.prompts_file:
     parser.error('give --prompt or --prompts_file, not both')
+  for name, value in (('tokens', args.tokens), ('samples', args.samples), ('batch', args.batch)):
+    if value is not None and value < 1:
+      parser.error(f'--{name} is {value}: it is 1 or more')
   if args.greedy and (args.temperature or args.top_p is not None or args.top_k):
     parser.error('--greedy draws nothing: --temperature, --top_p and --top_k have no use with it')
   return args

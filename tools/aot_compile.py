@@ -5,7 +5,7 @@
   python tools/aot_compile.py --topology h100:8 --gin_file=gin/1b_link.gin --gin_bindings 'MeshConfig.fsdp = 8' --search
 
 Needs no accelerator: libtpu's compiler (pip install libtpu, in an environment of its own) and XLA's for GPUs
-(pip install jax-cuda12-plugin) run on any CPU. For each stage it prints memory of a device by kind, flops
+(pip install jax-cuda13-plugin) run on any CPU. For each stage it prints memory of a device by kind, flops
 with scanned layers in full, collectives with their bytes, and the least time of a step: the slowest of
 products, memory traffic and links at the data sheet's rates, so that MFU is at most what is said. A step that
 does not fit is named, with the compiler's own figure, and the exit code is 1.

@@ -146,12 +146,15 @@ def _roofline(found: Compiled, target: Target) -> list[str]:
   sent = sum(c.sent for c in found.collectives) / 1e9 if found.collectives is not None else None
   amount = lambda size, unit: '' if size is None else f'{size:,.1f} {unit}'  # noqa: E731
   moved = None if found.moved is None else found.moved / 1e9
+  whole = f'bound by {roof.bound}'
+  if None in (roof.memory, roof.links):
+    whole = 'of what is known, whether it fits not being known'
   each = found.work.counted / target.count / 1e12
   return [
     'least time of a step            ms',
     f'  products        {ms(roof.compute):>16}   {each:,.1f} Tflop at {chip.flops / 1e12:,.0f} Tflop/s',
     f'  memory traffic  {ms(roof.memory):>16}   {amount(moved, "GB")} at {chip.memory_rate / 1e9:,.0f} GB/s',
     f'  links           {ms(roof.links):>16}   {amount(sent, "GB")} at {chip.link_rate / 1e9:,.0f} GB/s',
-    f'  bound by {roof.bound}: at least {ms(roof.seconds)} ms with all three overlapped, {ms(roof.seconds_apart)} '
+    f'  {whole}: at least {ms(roof.seconds)} ms with all overlapped, {ms(roof.seconds_apart)} '
     f'ms one after the other; MFU at most {roof.mfu:.1%}, {roof.tokens_per_second:,.0f} tokens/s',
   ]

@@ -146,7 +146,7 @@ def _gpu(name: str, kind: str, chip: Chip, count: int) -> Target:
   if plugin is None:
     lack = (
       'no compiler for GPUs here: memory of temporaries and collectives are unknown. It needs neither a GPU '
-      'nor a driver: pip install jax-cuda12-plugin'
+      'nor a driver: pip install jax-cuda13-plugin'
     )
     return Target(name, chip, count, None, lack)
   import jax

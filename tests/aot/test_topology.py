@@ -45,7 +45,7 @@ def test_without_a_gpu_compiler_the_target_says_what_is_lacking(monkeypatch):
   _without(monkeypatch, *topology._PLUGINS)
   target = topology.find('h200:8')
   assert (target.count, target.devices) == (8, None)
-  assert 'pip install jax-cuda12-plugin' in target.lack
+  assert 'pip install jax-cuda13-plugin' in target.lack
 
 
 def test_every_gpu_in_the_table_can_be_described_to_the_compiler():

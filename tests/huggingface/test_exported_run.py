@@ -23,13 +23,13 @@ HERE = pathlib.Path(__file__).parent
 
 @pytest.fixture(scope='module')
 def exported(project) -> tuple[tiny_project.Project, pathlib.Path]:
-  """A run whose vocabulary is not padded, trained on four devices, and its export."""
+  """A run whose vocabulary is padded, trained on four devices, and its export."""
   folder = project.folder
   project.train(
-    folder / 'unpadded', 'DecoderConfig.vocabulary = 700', 'DecoderConfig.kv_heads = 1',
+    folder / 'padded', 'DecoderConfig.kv_heads = 1',
     'Run.mesh = @MeshConfig()', 'MeshConfig.data = 2', 'MeshConfig.fsdp = 2', devices=4,
   )  # fmt: skip
-  command(project, folder / 'unpadded', '--to', folder / 'hf')
+  command(project, folder / 'padded', '--to', folder / 'hf')
   return project, folder / 'hf'
 
 

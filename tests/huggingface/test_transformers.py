@@ -1,4 +1,4 @@
-"""Against transformers itself; `make test-huggingface` runs it where that is installed."""
+"""Against transformers itself; `make test-peers` runs it where that is installed."""
 
 import dataclasses
 import json

@@ -298,7 +298,7 @@ def test_failures_after_a_long_time_are_not_counted(tmp_path):
   assert (loop.returncode, _status(tmp_path)) == (0, '0')
 
 
-@pytest.mark.parametrize('code', [130, 143])
+@pytest.mark.parametrize('code', [2, 130, 143])
 def test_one_that_was_stopped_is_not_started_again(tmp_path, code):
   loop = _keep_running(tmp_path, 5, f'echo >> starts; exit {code}')
   loop.communicate(timeout=30)
@@ -390,3 +390,9 @@ def test_the_pages_commands_are_taken(tpu, capsys):
     assert '--go' in line
     line.remove('--go')
     assert _printed(tpu, capsys, *line[2:]), line
+
+
+def test_the_constraints_leave_libtpu_to_jax():
+  # jax[tpu] names the libtpu of its release; another one would make it impossible to install.
+  lines = (ROOT / 'constraints.txt').read_text().splitlines()
+  assert not [line for line in lines if line.startswith('libtpu')]

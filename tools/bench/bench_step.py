@@ -6,13 +6,13 @@
 
 Every row is a real step (jaxlink.step: loss, gradient, clipping, AdamW, metrics by source), compiled and
 called on one batch that stays on the device; a step is timed until its loss is known on the host. Ours and PyTorch's
-take turns, `--rounds` times; the median of all steps counts. PyTorch's is `pytorch_step.py`, a model of the
+take turns, each alone on the device, `--rounds` times; the median of all steps counts. PyTorch's is `pytorch_step.py`, a model of the
 same shape, compiled and eager, with the fastest attention that it has for the task, in a process of its own.
 
 MFU is `model.shape.flops_per_token` (6 for each parameter that multiplies a token, and the lower half of the
 attention square; nothing for what remat computes again; a packed row counts as one document) times tokens/s,
-over the device's dense bfloat16 peak (`jaxlink.metrics`); a CPU has none. Memory is what XLA's
-analysis of the executable says (arguments and temporaries), and on an accelerator the allocator's peak.
+over the device's dense bfloat16 peak (`jaxlink.chips`); a CPU has none. Memory is what XLA's
+analysis of the executable says (arguments and temporaries); of PyTorch it is the allocator's peak.
 
 Easy to get wrong: rows of one document and packed rows cost PyTorch differently. `--documents` says how many
 a row has; on a CPU it is 1 unless asked, since PyTorch has no fast packed attention there.
@@ -22,11 +22,14 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import time
+
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # PyTorch needs the card, too
 
 import jax
 import numpy as np
@@ -71,46 +74,50 @@ def parse() -> argparse.Namespace:
 
 
 class Ours:
-  """A compiled step with its state and batch on the device."""
+  """A compiled step; its state and batch are on the device only while it is measured."""
 
   def __init__(self, model: DecoderConfig, batch: int, length: int, documents: int):
-    self.model, self.tokens = model, batch * length
-    mesh = mesh_lib.make_mesh(mesh_lib.MeshConfig(), jax.devices()[:1])
+    self.model, self.batch, self.length, self.documents = model, batch, length, documents
+    self.mesh = mesh_lib.make_mesh(mesh_lib.MeshConfig(), jax.devices()[:1])
     settings = OptimizerConfig()
-    optimizer = make_optimizer(settings, 1000)
+    self.optimizer = make_optimizer(settings, 1000)
     step = step_lib.make_train_step(
-      model, optimizer, make_schedule(settings, 1000), mesh, loss_config=LossConfig(), n_sources=2
-    )
-    abstract = step_lib.abstract_state(model, optimizer, mesh)
+      model, self.optimizer, make_schedule(settings, 1000), self.mesh,
+      loss_config=LossConfig(), n_sources=2,
+    )  # fmt: skip
+    abstract = step_lib.abstract_state(model, self.optimizer, self.mesh)
     began = time.perf_counter()
-    self.step = step_lib.compile_step(step, abstract, step_lib.abstract_batch(batch, length, mesh))
+    self.step = step_lib.compile_step(
+      step, abstract, step_lib.abstract_batch(batch, length, self.mesh)
+    )
     self.compile_seconds = time.perf_counter() - began
     memory = self.step.memory_analysis()
     self.bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    self.state = step_lib.init_state(model, optimizer, mesh, 0)
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, model.vocabulary, (batch, length + 1)).astype(np.int32)
-    at = np.arange(length, dtype=np.int32)
-    arrays = {
-      'tokens': tokens[:, :-1],
-      'labels': tokens[:, 1:],
-      'loss_mask': np.ones((batch, length), bool),
-      'segments': np.tile(1 + at // (length // documents), (batch, 1)),
-      'positions': np.tile(at % (length // documents), (batch, 1)),
-      'source': np.zeros(batch, np.int32),
-    }
-    self.batch = jax.device_put(arrays, mesh_lib.batch_sharding(mesh))
-    self.run(2)
 
-  def run(self, steps: int) -> list[float]:
-    """Seconds of each step."""
+  def measure(self, steps: int) -> dict:
+    """Figures of one round: seconds of each step after two that are not counted."""
+    state = step_lib.init_state(self.model, self.optimizer, self.mesh, 0)
+    batch = jax.device_put(self._arrays(), mesh_lib.batch_sharding(self.mesh))
     seconds = []
-    for _ in range(steps):
+    for _ in range(steps + 2):
       began = time.perf_counter()
-      self.state, values = self.step(self.state, self.batch)
+      state, values = self.step(state, batch)
       float(values['loss'])
       seconds.append(time.perf_counter() - began)
-    return seconds
+    return {'seconds': seconds[2:], 'first': self.compile_seconds, 'bytes': self.bytes}
+
+  def _arrays(self) -> dict[str, np.ndarray]:
+    B, T = self.batch, self.length
+    tokens = np.random.default_rng(0).integers(0, self.model.vocabulary, (B, T + 1))
+    at = np.arange(T, dtype=np.int32)
+    return {
+      'tokens': tokens[:, :-1].astype(np.int32),
+      'labels': tokens[:, 1:].astype(np.int32),
+      'loss_mask': np.ones((B, T), bool),
+      'segments': np.tile(1 + at // (T // self.documents), (B, 1)),
+      'positions': np.tile(at % (T // self.documents), (B, 1)),
+      'source': np.zeros(B, np.int32),
+    }
 
 
 def pytorch(python: str, shape: dict, mode: str) -> dict | str:
@@ -149,13 +156,17 @@ def measure(args: argparse.Namespace, name: str) -> list[dict]:
   for attention in args.attention:
     for remat in args.remat:
       changes = {'attention': attention, 'dtype': args.dtype, 'max_length': max(length, 2048)}
-      model = dataclasses.replace(base, **changes, **({'remat': remat} if remat else {}))
-      model = model.resolve(platform=device.platform)
-      label = f'jaxlink, {model.attention}, remat {model.remat}'
+      label = f'jaxlink, {attention}, remat {remat or base.remat}'
       try:
-        runs[label] = functools.partial(one_of_ours, Ours(model, batch, length, documents))
+        asked = dataclasses.replace(base, **changes, **({'remat': remat} if remat else {}))
+        model = asked.resolve(platform=device.platform)
+        label = f'jaxlink, {model.attention}, remat {model.remat}'
+        runs[label] = Ours(model, batch, length, documents)
       except (ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
         rows.append({'size': name, 'what': label, 'error': str(error).splitlines()[0][:120]})
+  model = dataclasses.replace(base, dtype=args.dtype, attention='xla').resolve(
+    platform=device.platform
+  )
   shape = {key: getattr(model, key) for key in
            ('layers', 'width', 'heads', 'feedforward', 'vocabulary', 'tied_embeddings', 'dtype')}  # fmt: skip
   shape |= {'kv_heads': model.G, 'head_size': model.K, 'batch': batch, 'length': length,
@@ -167,7 +178,7 @@ def measure(args: argparse.Namespace, name: str) -> list[dict]:
   seen: dict[str, list[dict]] = {label: [] for label in runs}
   for _ in tqdm.tqdm(range(args.rounds), desc=name, disable=not sys.stderr.isatty()):
     for label, run in runs.items():
-      seen[label].append(run(args.steps) if label.startswith('jaxlink') else run())
+      seen[label].append(run.measure(args.steps) if isinstance(run, Ours) else run())
   flops, peak = flops_per_token(model, length), metrics.peak_flops([device])
   for label, figures in seen.items():
     row = {'size': name, 'what': label, 'batch': batch, 'length': length, 'documents': documents}
@@ -183,13 +194,6 @@ def measure(args: argparse.Namespace, name: str) -> list[dict]:
   print(f'{name}: {count.total:,} parameters, {batch} rows of {length} tokens, {documents} documents each, '
         f'{model.dtype}, {flops / 1e6:,.1f} Mflop a token')  # fmt: skip
   return rows
-
-
-def one_of_ours(ours: Ours, steps: int) -> dict:
-  """Figures of one round."""
-  stats = jax.devices()[0].memory_stats() or {}
-  return {'seconds': ours.run(steps), 'first': ours.compile_seconds, 'bytes': ours.bytes,
-          'peak': stats.get('peak_bytes_in_use')}  # fmt: skip
 
 
 def table(rows: list[dict]) -> str:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command, and again when it fails: keep_running.sh TRIES COMMAND...
-# Ends with the command's code when that is 0, or 130 or 143: then a person or the machine has stopped it. Ends
+# Ends with the command's code when that is 0, or 130 or 143: then a person or the machine has stopped it; or 2: its arguments are wrong. Ends
 # with it, too, after TRIES failures in a row of which each came within ten minutes. A SIGTERM or SIGINT is
 # handed on to the command, which saves.
 # Leaves its own process in ~/jaxlink.pid, and 'running' or the code at the end in ~/jaxlink.status.
@@ -51,7 +51,7 @@ while true; do
     wait "$child" || code=$?
   done
   child=''
-  case $code in 0 | 130 | 143) finish "$code" ;; esac
+  case $code in 0 | 2 | 130 | 143) finish "$code" ;; esac
   if [ -n "$signal" ]; then
     finish "$code"
   fi
