@@ -106,7 +106,6 @@ def _end():
     (('--top_p', '0'), 'error: top_p is 0.0'),
     (('--prompt', 'a ' * 200), 'error: a prompt has 202 tokens, .*max_length of this model is 64'),
     (('--prompt', 'a', '--tokens', '63'), 'error: a prompt has 2 tokens, .* leaves room for 62'),
-    (('--tokens', '0'), 'error: 0 tokens are asked for'),
     (('--tensor', '3'), 'error: MeshConfig'),
     (('--seed', '-2'), 'error: seed is -2'),
     (('--prompts_file', 'absent.txt'), "error: .*absent.txt'"),
@@ -132,6 +131,11 @@ def test_an_unknown_step_and_a_broken_file_are_named(command, trained, tmp_path)
   assert 'a.jsonl, line 2: it is an object with a string "prompt"' in code
 
 
-def test_flags_that_exclude_each_other_are_refused(command):
-  for arguments in (('--greedy', '--top_p', '0.9'), ('--prompt', 'a', '--prompts_file', 'b')):
+def test_flags_that_exclude_each_other_and_counts_below_1_are_refused(command):
+  for arguments in (
+    ('--greedy', '--top_p', '0.9'),
+    ('--prompt', 'a', '--prompts_file', 'b'),
+    ('--prompt', 'a', '--tokens', '0'),
+    ('--prompt', 'a', '--samples', '0'),
+  ):
     assert command(*arguments)[2] == 2

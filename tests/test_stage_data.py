@@ -128,6 +128,7 @@ def test_a_stage_that_is_left_out_leaves_nothing_behind(trained, two, tmp_path, 
   assert [stage['name'] for stage in resolved['stages']] == ['trunk']
 
 
+@pytest.mark.slow
 def test_an_evaluation_at_a_boundary_that_a_kill_prevented_is_made_up_for(
   trained, tmp_path, monkeypatch
 ):
@@ -155,6 +156,7 @@ def test_an_evaluation_at_a_boundary_that_a_kill_prevented_is_made_up_for(
     assert record['trained_tokens'] == 512 * step
 
 
+@pytest.mark.slow
 def test_lengths_that_alternate_read_nothing_again_and_go_on_where_they_stood(trained, tmp_path):
   scopes = ('b', 'c', 'd')
   bindings = ['Run.stages = [@Stage(), @b/Stage(), @c/Stage(), @d/Stage()]', "Stage.name = 'a'"]
@@ -190,6 +192,7 @@ def test_stages_of_slightly_other_doses_read_other_text(trained, tmp_path):
     assert len(one & other) / len(other) < 1.5 * share  # what chance gives, and its noise
 
 
+@pytest.mark.slow
 def test_a_stage_added_with_a_task_that_has_no_held_out_text_goes_on(trained, tmp_path):
   project, _ = trained
   first = [*TRUNK, 'EvaluationConfig.prompts = ()']

@@ -219,6 +219,7 @@ def test_another_length_begins_the_next_epoch_in_an_order_of_its_own(trained, tm
   assert account['tiny_tr']['all_tokens'] == before + account['tiny_tr']['tokens']
 
 
+@pytest.mark.slow
 def test_a_stage_added_to_a_finished_run_goes_on_from_its_end(trained, two, tmp_path, capsys):
   project, _ = trained
   run = _run(project, tmp_path / 'run', *TRUNK)
