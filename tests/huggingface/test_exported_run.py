@@ -64,7 +64,7 @@ def test_it_scores_held_out_text_as_the_run_did(exported):
   assert (
     not model.config.tie_word_embeddings or model.lm_head.weight is model.model.embed_tokens.weight
   )
-  recorded = read_records(project.folder / 'unpadded')[20]['bits_per_byte']
+  recorded = read_records(project.folder / 'padded')[20]['bits_per_byte']
   for task, name in (('tiny_tr', 'tr_held_out.txt'), ('tiny_en', 'en_held_out.jsonl')):
     nats, size = 0.0, 0
     for document in sources.read_documents(str(project.folder / name)):
@@ -104,9 +104,9 @@ def test_it_generates_with_its_own_settings(exported):
 
 def test_files_of_a_few_kilobytes_hold_what_one_file_holds(exported):
   project, folder = exported
-  printed = command(project, project.folder / 'unpadded@15', '--to', 'one@15')
+  printed = command(project, project.folder / 'padded@15', '--to', 'one@15')
   assert "from_pretrained('one@15')" in printed
-  command(project, project.folder / 'unpadded', '--to', 'many', '--shard_size', '20KB')
+  command(project, project.folder / 'padded', '--to', 'many', '--shard_size', '20KB')
   assert len(weights.weight_files(str(project.folder / 'many'))) > 3
   one, many = _model(folder).state_dict(), _model(project.folder / 'many').state_dict()
   assert all(torch.equal(one[name], many[name]) for name in one)
