@@ -110,9 +110,9 @@ def test_a_pipeline_whose_workers_meet_in_a_bucket_leaves_the_cache_here_and_not
   plan = plan_of(tmp_path, tiny_tokenizers['sentencepiece'])
   build.build(plan, processes=1, progress=False)
   again = elsewhere(plan, tmp_path / 'again')
-  build.build(again, progress=False, beam=beam.Beam('DirectRunner', (), 'memory://bucket/work/'))
+  build.build(again, progress=False, beam=beam.Beam('DirectRunner', (), 'memory://bucket/parts/'))
   assert digests(again.folder) == digests(plan.folder)
-  left = machine.Store('memory://bucket/work')
+  left = machine.Store('memory://bucket/parts')
   assert left.names() == []
   left.delete()
 
