@@ -22,29 +22,14 @@ EXAMPLES = 'v5p:4x4x2, v5e:16x16, v6e:8x8, v4:2x2x4, h100:8, h200:8'
 _PLUGINS = ('jax_cuda12_plugin', 'jax_cuda13_plugin')
 # What XLA:GPU asks of a card that is not here: capability, cores, registers, shared memory (NVIDIA's tuning
 # guides for Ampere and Hopper).
+_HOPPER = (
+  '9', 'feature_extension: ACCELERATED_FEATURES', 132, 128, 233472, 232448, 52428800, 1.98
+)  # fmt: skip
 _CARDS = {
   'a100-40': ('8', '', 108, 64, 167936, 166912, 41943040, 1.41),
   'a100': ('8', '', 108, 64, 167936, 166912, 41943040, 1.41),
-  'h100': (
-    '9',
-    'feature_extension: ACCELERATED_FEATURES',
-    132,
-    128,
-    233472,
-    232448,
-    52428800,
-    1.98,
-  ),
-  'h200': (
-    '9',
-    'feature_extension: ACCELERATED_FEATURES',
-    132,
-    128,
-    233472,
-    232448,
-    52428800,
-    1.98,
-  ),
+  'h100': _HOPPER,
+  'h200': _HOPPER,
 }
 
 
