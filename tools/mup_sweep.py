@@ -73,6 +73,8 @@ def sweep(
   name = recipe_name(run)
   losses = read_table(table, name, with_mup)
   todo = [(w, r) for w in widths for r in learning_rates if r not in losses.get(w, {})]
+  for width in widths:
+    mup.widened(run.model, width)  # a width that does not fit is told before the text is cached
   if todo:
     data = stage_data.open_stages(run)
     plan = setup.make_plans(run, data)[0]
