@@ -203,6 +203,7 @@ class Watch:
     """Called at the end of the run, after which this process need not be heard of."""
     self._left.set()
     self._thread.join()
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), None)  # SIG_DFL: Python may be gone by then
 
   # ── the thread ────────────────────────────────────────────────────────────────
 

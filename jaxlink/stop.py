@@ -8,7 +8,8 @@ Easy to get wrong: a signal reaches hosts at different steps, and often only one
 that stops alone leaves the others waiting in a collective. With several hosts a thread of each therefore
 publishes how often `requested` has been called there, as soon as one host was told, and holds the next
 call until all have: the call after the last of them is where all stop. JAX's preemption service works
-alike, but takes SIGTERM away from Python, and has been seen to lose a notice.
+alike, but takes SIGTERM away from Python, and has been seen to lose a notice. The thread is ended with the
+run: one that is inside the service's C++ code when the interpreter goes takes the process down with it.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ import itertools
 import signal
 import sys
 import threading
-import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -73,7 +73,9 @@ class Agreement:
     self._client, self._index, self._count = client, index, count
     self._folder = f'jaxlink/stop/{next(_numbers)}/'
     self._lock, self._calls, self._last = threading.Lock(), 0, None
-    threading.Thread(target=self._agree, daemon=True, name='agreement').start()
+    self._ended = threading.Event()
+    self._thread = threading.Thread(target=self._agree, daemon=True, name='agreement')
+    self._thread.start()
 
   def reached(self) -> bool:
     """Counts a call, and whether it is the agreed one or comes after it."""
@@ -81,17 +83,24 @@ class Agreement:
       self._calls += 1
       return self._last is not None and self._calls >= self._last
 
+  def end(self) -> None:
+    """Ends the thread, which asks the service of process 0 and must not be in its code at exit."""
+    self._ended.set()
+    self._thread.join()
+
   def _agree(self) -> None:
     # Where process 0, which keeps the store, is gone, the watch over it ends this process.
     with contextlib.suppress(jax.errors.JaxRuntimeError):
       while not (names := self._read('asked')):
         if self.asked:
           self._set('asked', self.asked)
-        time.sleep(_LOOK_SECONDS)
+        if self._ended.wait(_LOOK_SECONDS):
+          return
       with self._lock:  # no call from here on, until it is known at which to stop
         self._set('calls', str(self._calls))
         while len(calls := self._read('calls')) < self._count:
-          time.sleep(_LOOK_SECONDS / 10)
+          if self._ended.wait(_LOOK_SECONDS / 10):
+            return
         self.signal_name = names[min(names)]
         self._last = max(map(int, calls.values())) + 1
 
@@ -139,6 +148,11 @@ class Stop:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
     self._previous.clear()
+
+  def close(self) -> None:
+    """Called at the end of the run, after which no host can be asked."""
+    if self._agreement:
+      self._agreement.end()
 
   def requested(self) -> bool:
     """Whether the run is to stop; the same answer on every host.

@@ -207,6 +207,7 @@ def _train(run: Run, directory: pathlib.Path, profile_steps: range | None) -> in
   logger.close()
   log.close()
   keeper.close()
+  stop.close()
 
   # ── end ─────────────────────────────────────────────────────────────────────
   if not stopped:

@@ -118,6 +118,15 @@ def test_hosts_that_are_at_different_calls_stop_at_the_call_after_the_last(monke
     assert host.reached()  # and none after it
 
 
+def test_the_thread_that_asks_the_others_ends_with_the_run(monkeypatch):
+  monkeypatch.setattr(stop_lib, '_numbers', itertools.count(7))
+  waits, asked = stop_lib.Agreement(Store(), 0, 2), stop_lib.Agreement(Store(), 0, 2)
+  asked.asked = 'SIGTERM'  # and the other host never answers
+  for agreement in (waits, asked):
+    agreement.end()
+  assert not any(agreement._thread.is_alive() for agreement in (waits, asked))
+
+
 HOST = """
 import signal, sys, time
 import jax
