@@ -164,7 +164,9 @@ class Scorer:
     """
     return self.run(self.plan_rolling(texts, length=length), progress=progress)
 
-  def hidden(self, texts: Sequence[str], progress: Progress = iter) -> np.ndarray:
+  def hidden(
+    self, texts: Sequence[str], progress: Progress = iter, params: Any = None
+  ) -> np.ndarray:
     """Returns float32 [N, D]: the mean, over a text's tokens, of the last layer's normalised output.
 
     What opens a text is not in the mean; of a text that the model has no room for, the beginning counts.
@@ -175,7 +177,8 @@ class Scorer:
       rows.append(_Row(ids, ids, 0))
     plan = self._pack(rows, [[i] for i in range(len(rows))], [False] * len(rows))
     found = np.zeros((len(plan.texts), self.model.config.width), np.float32)
-    for batch, (means_BSD,) in self._stream(plan, self._mean_program, self.model.params, progress):
+    params = self.model.params if params is None else params
+    for batch, (means_BSD,) in self._stream(plan, self._mean_program, params, progress):
       for text, row, begin, _ in batch.places:
         found[text] = means_BSD[row, batch.arrays['segments'][row, begin] - 1]
     return found[[parts[0] for parts in plan.parts]]

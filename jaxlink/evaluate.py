@@ -1,0 +1,291 @@
+"""`python -m jaxlink.evaluate`: judges trained models by evaluation sets.
+
+  python -m jaxlink.evaluate runs/quickstart --sets xcopa_tr turblimp 'flores_*'
+  python -m jaxlink.evaluate runs/a runs/b --sets 'sib200_*' --all_steps
+  python -m jaxlink.evaluate exported/ --sets xcopa_tr --json > scores.json
+  python -m jaxlink.evaluate --list
+
+A model is a run's directory (its last checkpoint; with --all_steps each that was kept), DIRECTORY@STEP, or
+the folder of an exported Hugging Face model. Sets are registered in modules of tasks/ and called by name or
+pattern; --list shows them. Each score comes with what chance gives, the number of items, and the interval
+of 95 % over items; for a run also with how many items share 13 words in a row with its training text.
+
+Scores of a run are added to its scores.jsonl, which `python -m jaxlink.compare` reads. What was measured once
+is kept in the cache folder, item by item, and not measured again.
+
+Easy to get wrong: reading one accuracy as knowledge. A small model sits near chance in most sets; `gap`, how
+much likelier the right option is, moves first, and the interval says what the number of items can tell.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+SHOWN = ('accuracy', 'accuracy_byte', 'accuracy_pmi', 'gap', 'bits_per_byte', 'exact_match', 'f1')
+
+
+class Target(NamedTuple):
+  """A model that is to be judged.
+
+  Attributes:
+    source: what `run_model.load` takes.
+    folder: its files.
+    directory: of the run; '' of an exported model.
+    step: of the run; 0 of an exported model.
+  """
+
+  source: str
+  folder: str
+  directory: str
+  step: int
+
+
+def main() -> None:
+  args = _arguments()
+  try:
+    if args.list:
+      _list(args)
+    else:
+      evaluate(args)
+  except (ValueError, OSError, ModuleNotFoundError) as error:
+    sys.exit(f'error: {error}')
+  except KeyboardInterrupt:
+    sys.exit('\nstopped: what was measured is kept, and the same command goes on from there.')
+
+
+def evaluate(args: argparse.Namespace) -> list[dict[str, Any]]:
+  """Measures what is not kept, prints a table or JSON, and returns all records."""
+  from jaxlink.evaluation import items, judging, prepare
+
+  folders = prepare.prepared(args.sets, _modules(args), args.cache_dir)
+  sets = [judging.limited(items.read(folder), args.limit) for folder in folders.values()]
+  targets = [t for model in args.model for t in _targets(model, args.all_steps)]
+  found, models = [], _Models(args)
+  for target in targets:
+    records = [_measure(args, target, one, models) for one in sets]
+    if target.directory:
+      from jaxlink.evaluation import records as records_lib
+
+      records_lib.write(target.directory, records)
+    found += records
+    if not args.json:
+      _print(target, records)
+  if args.json:
+    json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
+    print()
+  return found
+
+
+def _measure(args: argparse.Namespace, target: Target, found: Any, models: '_Models') -> Any:
+  """A set's record on a model, from what is kept or anew."""
+  from jaxlink.evaluation import judging, records
+
+  settings = [args.write] if found.kind == 'question' else []
+  key = records.model_key(target.folder, args.tokenizer, *settings)
+  kept = records.Kept(args.cache_dir, key)
+  record = kept.find(found.name, found.identity)
+  if record is None:
+    scorer = models.scorer(target)
+    judge = judging.Judge(scorer, found, write=args.write)
+    name = f'{found.name} · {os.path.basename(target.source.rstrip("/"))}'
+    verdict = judge(models.params, functools.partial(_bar, name))
+    record = records.make_record(found, verdict)
+    if target.directory:
+      record = {'step': target.step, 'trained_tokens': models.trained_tokens, **record}
+    else:
+      record = {'step': 0, 'trained_tokens': None, **record}
+    kept.keep(record, found, verdict)
+  record = {**record, 'model': target.source}
+  if target.directory and args.contamination:
+    from jaxlink.evaluation import contamination
+
+    record['contaminated'] = contamination.of_run(target.directory, found, args.cache_dir)
+  return record
+
+
+class _Models:
+  """Loads a model when it is needed, and keeps what is compiled for the next of the same shape."""
+
+  def __init__(self, args: argparse.Namespace):
+    self._args, self._target, self._scorer = args, None, None
+    self.params: Any = None
+    self.trained_tokens: int | None = None
+
+  def scorer(self, target: Target) -> Any:
+    """The scorer of a model, whose parameters are `params` from then on."""
+    if target == self._target:
+      return self._scorer
+    from jaxlink import compile_cache, run_model
+    from jaxlink import mesh as mesh_lib
+    from jaxlink.evaluation.scoring import Scorer
+    from jaxlink.huggingface.run_checkpoint import RunCheckpoint
+
+    args = self._args
+    compile_cache.enable()
+    self.params = None  # frees the memory of the one before
+    mesh = mesh_lib.make_mesh(mesh_lib.MeshConfig(fsdp=args.fsdp, tensor=args.tensor))
+    model = run_model.load(target.source, mesh=mesh, tokenizer=args.tokenizer, narrow=True)
+    if not args.json:
+      print(model.description, file=sys.stderr)
+    self.trained_tokens = None
+    if target.directory:
+      self.trained_tokens = RunCheckpoint(target.source).meta['trained_tokens']
+    if self._scorer is None or not _same_shape(self._scorer.model, model):
+      self._scorer = Scorer(model, batch_tokens=args.batch_tokens)
+    self._target, self.params = target, model.params
+    return self._scorer
+
+
+def _same_shape(one: Any, other: Any) -> bool:
+  return (one.config, one.opening, one.tokenizer.sha256) == (
+    other.config, other.opening, other.tokenizer.sha256,
+  )  # fmt: skip
+
+
+def _targets(model: str, all_steps: bool) -> list[Target]:
+  """The checkpoints that a name stands for.
+
+  Raises:
+    FileNotFoundError: there is no such run, step or folder.
+  """
+  from jaxlink import run_model
+  from jaxlink.huggingface import read as huggingface
+
+  if huggingface.is_checkpoint(model):
+    return [Target(model, model, '', 0)]
+  source = run_model.find(model)
+  directory, _, step = source.rpartition('@')
+  folder = pathlib.Path(directory) / 'checkpoints'
+  steps = [int(step)]
+  if all_steps and model.rstrip('/') == directory.rstrip('/'):
+    steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+  return [Target(f'{directory}@{s}', str(folder / str(s)), directory, s) for s in steps]
+
+
+def _print(target: Target, records: Sequence[dict[str, Any]]) -> None:
+  rows = [('set', 'items', 'score', 'value', '95 % of items', 'chance')]
+  notes = []
+  for record in records:
+    shown = [name for name in record['scores'] if name in SHOWN]
+    for name in shown:
+      score = record['scores'][name]
+      first = name == shown[0]
+      rows.append((
+        record['set'] if first else '', f'{record["items"]:,}' if first else '', name,
+        _number(score['value']), f'{_number(score["low"])} to {_number(score["high"])}',
+        '' if score['chance'] is None else _number(score['chance']),
+      ))  # fmt: skip
+    notes += _notes(record)
+  widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+  print(target.source)
+  for row in rows:
+    cells = (cell.rjust(w) if k in (1, 3, 5) else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
+    print(('  ' + '  '.join(cells)).rstrip())
+  for note in notes:
+    print(f'  {note}')
+  if target.directory:
+    print(f'  every score: {pathlib.Path(target.directory) / "scores.jsonl"}')
+
+
+def _notes(record: dict[str, Any]) -> Iterator[str]:
+  if record['cut']:
+    yield (
+      f'{record["set"]}: {record["cut"]:,} of {record["items"]:,} items are longer than the model has room '
+      'for; they lost the beginning of their context'
+    )
+  if found := record['contaminated']:
+    yield (
+      f'{record["set"]}: {found["items"]:,} of {found["compared"]:,} items share {found["n"]} words in a row '
+      'with the training text'
+    )
+
+
+def _number(value: float | None) -> str:
+  return '–' if value is None else f'{value:.4f}'
+
+
+def _bar(name: str, batches: Iterable[Any]) -> Iterable[Any]:
+  import tqdm
+
+  return tqdm.tqdm(batches, desc=name, unit='batch', disable=None, leave=False)
+
+
+def _list(args: argparse.Namespace) -> None:
+  from jaxlink.evaluation import prepare
+
+  rows = prepare.listed(_modules(args), args.cache_dir)
+  widths = [max(len(row[k]) for row in rows) for k in range(3)]
+  for row in rows:
+    print('  '.join(cell.ljust(w) for cell, w in zip(row, (*widths, 0), strict=True)).rstrip())
+
+
+def _modules(args: argparse.Namespace) -> list[str]:
+  """The modules that register sets: those that are asked for, or all of tasks/ that do."""
+  if args.modules:
+    return args.modules
+  found = [
+    f'tasks.{path.stem}'
+    for path in sorted(pathlib.Path('tasks').glob('*.py'))
+    if 'register_evaluation' in path.read_text(encoding='utf-8')
+  ]
+  if not found:
+    raise ValueError(
+      'no module in tasks/ registers an evaluation set: run the command in the folder that has tasks/, or '
+      'name modules by --modules.'
+    )
+  return found
+
+
+def _arguments() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxlink.evaluate',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add('model', nargs='*', help="runs' directories, DIRECTORY@STEP, or folders of exported models")
+  add('--sets', nargs='+', default=[], metavar='SET', help="names or patterns, such as 'xcopa_*'")
+  add('--all_steps', action='store_true', help='judge all checkpoints that a run has kept')
+  add('--list', action='store_true', help='show the sets that are registered, and end')
+  add(
+    '--modules', nargs='+', default=[], metavar='MODULE',
+    help='Python modules that register the sets (all in tasks/ that do)',
+  )  # fmt: skip
+  add('--limit', type=int, default=0, metavar='N', help='use N items of each set (0: all)')
+  add(
+    '--no_writing', dest='write', action='store_false',
+    help='of questions, take the likelihood of the answer alone: much faster',
+  )  # fmt: skip
+  add(
+    '--no_contamination', dest='contamination', action='store_false',
+    help='do not look for the items in the training text',
+  )  # fmt: skip
+  add('--json', action='store_true', help='print all scores as JSON')
+  add('--cache_dir', default='cache', metavar='DIR', help='folder of all caches (cache)')
+  add(
+    '--batch_tokens', type=int, default=0, metavar='N',
+    help='tokens at a time, padding included (0 chooses)',
+  )  # fmt: skip
+  add('--fsdp', type=int, default=1, metavar='N', help='devices that share the parameters (1)')
+  add('--tensor', type=int, default=1, metavar='N', help='devices that share the heads (1)')
+  add(
+    '--tokenizer', default='', metavar='FILE', help="where the run's tokenizer is now, if it was moved"
+  )  # fmt: skip
+  args = parser.parse_args()
+  if not args.list and not args.model:
+    parser.error('name a model: a run, or the folder of an exported model')
+  if not args.list and not args.sets:
+    parser.error('name sets: --sets xcopa_tr; --list shows all')
+  for name in ('limit', 'batch_tokens'):
+    if getattr(args, name) < 0:
+      parser.error(f'--{name} is {getattr(args, name)}: it is 0 or more')
+  return args
+
+
+if __name__ == '__main__':
+  main()

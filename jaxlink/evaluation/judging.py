@@ -1,0 +1,145 @@
+"""A set's verdict on a model: each kind of item with all its scores.
+
+`Judge` tokenises and packs a set once and then measures any number of checkpoints. What is written (answers
+to questions) is left out in the training loop, which has the likelihood of the right answer instead.
+
+Easy to get wrong: over-long items. What the model has no room for loses the beginning of its context and is
+counted, never dropped, so that the number of items is the same for all models.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlink.evaluation import measures
+from jaxlink.evaluation.items import EvaluationSet, Label
+from jaxlink.evaluation.measures import Measured
+from jaxlink.evaluation.scoring import Likelihood, Progress, Scorer
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What a set says of a model.
+
+  Attributes:
+    measured: its scores.
+    cut: items that the model had no room for in whole.
+    written: answers that the model wrote, by item; {} where it was not asked to.
+  """
+
+  measured: Measured
+  cut: int
+  written: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Judge:
+  """Measures checkpoints of one shape by a set.
+
+  Args:
+    scorer: of the model.
+    found: the set.
+    write: whether questions are answered in writing, too.
+  """
+
+  def __init__(self, scorer: Scorer, found: EvaluationSet, *, write: bool = True):
+    self.set, self._scorer, self._write = found, scorer, write
+    if found.kind in ('choice', 'question'):
+      self._requests = [measures.requests_of(item) for item in found.items]
+      self.plan = scorer.plan(list(itertools.chain.from_iterable(self._requests)))
+    elif found.kind == 'text':
+      self.plan = scorer.plan_rolling([item.text for item in found.items])
+    else:
+      self.plan = None
+
+  def prepare(self, params: Any) -> None:
+    """Compiles what is needed; parameters may be abstract."""
+    if self.plan is not None:
+      self._scorer.prepare(self.plan, params)
+
+  def __call__(
+    self, params: Any = None, progress: Progress = iter, stopped: Callable[[], bool] = lambda: False
+  ) -> Verdict | None:
+    """Measures.
+
+    Args:
+      params: in place of the scorer's model's.
+      progress: wraps the batches.
+      stopped: asked before each batch; once it is true, None is returned.
+    """
+    items: Sequence[Any] = self.set.items
+    if self.plan is None:
+      return self._probe(params, progress)
+    found = self._scorer.run(self.plan, params, progress, stopped)
+    if found is None:
+      return None
+    if self.set.kind == 'text':
+      return Verdict(measures.measure_texts(items, found), sum(one.cut for one in found))
+    of_items = list(_by_item(found, [len(requests) for requests in self._requests]))
+    cut = sum(any(one.cut for one in mine) for mine in of_items)
+    if self.set.kind == 'choice':
+      return Verdict(measures.measure_choices(items, of_items), cut)
+    measured = measures.measure_texts(items, [one for (one,) in of_items])
+    if not self._write:
+      return Verdict(measured, cut)
+    return self._answered(measured, cut, params, progress)
+
+  def _answered(self, measured: Measured, cut: int, params: Any, progress: Progress) -> Verdict:
+    from jaxlink.evaluation import answers  # generation is not part of training
+
+    model = self._scorer.model if params is None else self._scorer.model._replace(params=params)
+    written, shortened = answers.generate_answers(model, self.set, progress=progress)
+    marks = answers.mark(self.set, written)
+    rated = measures.measure_means(self.set.items, marks, dict.fromkeys(marks, 0.0))
+    groups = {
+      name: measured.groups.get(name, {}) | rated.groups.get(name, {})
+      for name in measured.groups | rated.groups
+    }
+    both = Measured(measured.scores | rated.scores, measured.items | rated.items, groups)
+    by_id = {item.id: text for item, text in zip(self.set.items, written, strict=True)}
+    return Verdict(both, max(cut, shortened), by_id)
+
+  def _probe(self, params: Any, progress: Progress) -> Verdict:
+    from jaxlink.evaluation import probe
+
+    items: Sequence[Label] = self.set.items
+    hidden_ND = self._scorer.hidden([item.text for item in items], progress, params)
+    labels_N = np.array([item.label for item in items])
+    splits_N = np.array([item.split for item in items])
+    parts = {
+      split: (hidden_ND[splits_N == split], labels_N[splits_N == split])
+      for split in ('train', 'validation', 'test')
+    }
+    found = probe.probe(
+      *parts['train'], *parts['validation'], parts['test'][0], classes=len(self.set.labels)
+    )
+    tested = [item for item in items if item.split == 'test']
+    right = found.predictions == parts['test'][1]
+    most = np.bincount(parts['test'][1]).max() / len(tested)
+    measured = measures.measure_means(tested, {'accuracy': right}, {'accuracy': float(most)})
+    return Verdict(measured, 0)
+
+
+def _by_item(found: Sequence[Likelihood], counts: Sequence[int]) -> Iterator[list[Likelihood]]:
+  rest = iter(found)
+  for count in counts:
+    yield list(itertools.islice(rest, count))
+
+
+def limited(found: EvaluationSet, limit: int) -> EvaluationSet:
+  """The set with `limit` of its items, spread evenly over it; in whole where it has no more.
+
+  Its identity is another one: scores of a part and of the whole are not of the same set.
+  """
+  count = len(found.items)
+  if not 0 < limit < count:
+    return found
+  kept = tuple(found.items[i * count // limit] for i in range(limit))
+  return dataclasses.replace(found, items=kept)
+
+
+def texts_of(found: EvaluationSet) -> list[str]:
+  """What training text must not have held, of each item."""
+  return [item.text for item in found.items]
