@@ -86,12 +86,15 @@ def describe_scores(
   return '\n'.join(lines)
 
 
-def describe_scores_line(step: int, scores: dict[str, float] | None) -> str:
-  """One line on an evaluation."""
+def describe_scores_line(step: int, scores: dict[str, float | None] | None) -> str:
+  """One line on an evaluation: bits per byte of tasks, and scores that are named 'set score'."""
   if scores is None:
     return f'step {step:,}: evaluation given up'
-  parts = ', '.join(f'{name} {value:.4f}' for name, value in scores.items())
-  return f'step {step:,}: bits per byte {parts}'
+  known = {name: value for name, value in scores.items() if value is not None}
+  parts = {name: f'{name} {value:.4f}' for name, value in known.items()}
+  texts = ', '.join(part for name, part in parts.items() if ' ' not in name)
+  sets = ', '.join(part for name, part in parts.items() if ' ' in name)
+  return f'step {step:,}: ' + '; '.join(filter(None, [texts and f'bits per byte {texts}', sets]))
 
 
 def clip(text: str, width: int = 160) -> str:

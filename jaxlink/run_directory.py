@@ -31,7 +31,7 @@ from jaxlink.data.blocks import Blocks
 from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.windows import Windows
 from jaxlink.evaluation import held_out
-from jaxlink.evaluation.in_loop import read_records
+from jaxlink.evaluation.records import read_evaluations
 from jaxlink.stage import Run
 from jaxlink.stage_data import RunData
 
@@ -165,13 +165,13 @@ def complete(run: Run, directory: pathlib.Path) -> bool:
   old = json.loads(path.read_text(encoding='utf-8'))
   if config.differences(old['stages'], config.resolved(run)['stages']):
     return False  # stages were added or left out
-  return run.steps in read_records(directory) and last_checkpoint(directory) == run.steps
+  return run.steps in read_evaluations(directory) and last_checkpoint(directory) == run.steps
 
 
 def summary(run: Run, directory: pathlib.Path) -> str:
   """Returns what came out of a complete run; called alike on all hosts."""
   folder = directory / 'checkpoints'
-  records = read_records(directory)
+  records = read_evaluations(directory)
   keeper = Keeper(str(folder), run.checkpoint, writer=False)
   meta = keeper.read_meta(run.steps)
   keeper.close()

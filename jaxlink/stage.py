@@ -61,7 +61,7 @@ class DataConfig:
 
 @configurable
 class EvaluationConfig:
-  """Evaluation in the loop: held-out bits per byte of each language, and generated lines.
+  """Evaluation in the loop: held-out bits per byte of each language, evaluation sets, generated lines.
 
   Attributes:
     every_tokens: between two evaluations, trained tokens; 0 evaluates at the start and end only.
@@ -69,6 +69,9 @@ class EvaluationConfig:
     batch: sequences at a time.
     sequence_length: of the windows in which text is scored; 0 takes the first stage's. One for all
       stages, since longer windows give lower scores.
+    sets: evaluation sets that `Run.modules` register, by name or pattern, such as 'xcopa_*'. Questions are
+      judged by the likelihood of their answers; `python -m jaxlink.evaluate` has them answered in writing.
+    set_items: so many items of each set, spread evenly over it; 0 takes all.
     prompts: a text for each line to generate.
     generate_tokens: length of a generated line.
     temperature: of sampling; 0 takes the likeliest token.
@@ -78,13 +81,15 @@ class EvaluationConfig:
   split: str = 'validation'
   batch: int = 32
   sequence_length: int = 0
+  sets: tuple[str, ...] = ()
+  set_items: int = 0
   prompts: tuple[str, ...] = ()
   generate_tokens: int = 48
   temperature: float = 0.7
 
   def __post_init__(self):
     for name, least in (('every_tokens', 0), ('batch', 1), ('sequence_length', 0),
-                        ('generate_tokens', 1), ('temperature', 0)):  # fmt: skip
+                        ('set_items', 0), ('generate_tokens', 1), ('temperature', 0)):  # fmt: skip
       if getattr(self, name) < least:
         raise ValueError(
           f'EvaluationConfig.{name} is {getattr(self, name)}: it is {least} or more.'

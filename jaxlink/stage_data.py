@@ -26,6 +26,8 @@ from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.data.windows import Windows
+from jaxlink.evaluation import items, prepare
+from jaxlink.evaluation.items import EvaluationSet
 from jaxlink.link.table import LinkTable
 from jaxlink.names import nearest
 from jaxlink.origin import Origin
@@ -105,12 +107,14 @@ class RunData:
     evaluations: caches of the held-out text.
     tokenizer: of all sources.
     special: path, sha256, size, bos and eos of the tokenizer, as its cache has them.
+    sets: evaluation sets of the loop.
   """
 
   stages: tuple[StageData, ...]
   evaluations: tuple[resolve.Source, ...]
   tokenizer: Tokenizer
   special: Mapping[str, Any]
+  sets: tuple[EvaluationSet, ...] = ()
 
 
 def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
@@ -164,7 +168,15 @@ def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
     opener.add_kept(stage, entry)
   for stage, sources in zip(run.stages[len(entries) :], added, strict=True):
     opener.add(stage, sources, request)
-  return RunData(tuple(opener.stages), evaluations, tokenizer, special)
+  return RunData(tuple(opener.stages), evaluations, tokenizer, special, _read_sets(run))
+
+
+def _read_sets(run: Run) -> tuple[EvaluationSet, ...]:
+  """The evaluation sets of the loop, prepared where they are not."""
+  if not run.evaluation.sets:
+    return ()
+  folders = prepare.prepared(run.evaluation.sets, run.modules, run.data.cache_dir)
+  return tuple(items.read(folder) for folder in folders.values())
 
 
 def open_if_prepared(run: Run) -> tuple[RunData | None, str]:

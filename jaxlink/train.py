@@ -49,7 +49,8 @@ from jaxlink import (
 from jaxlink import mesh as mesh_lib
 from jaxlink.checkpoint import CheckpointError, Keeper
 from jaxlink.data.loader import Loader
-from jaxlink.evaluation.in_loop import Evaluator, read_records
+from jaxlink.evaluation.in_loop import Evaluator
+from jaxlink.evaluation.records import read_evaluations
 from jaxlink.model.shape import flops_per_token
 from jaxlink.optimizer import ema_params
 from jaxlink.stage import Run
@@ -124,7 +125,7 @@ def _train(run: Run, directory: pathlib.Path, profile_steps: range | None) -> in
     _say(f'resumed at step {start:,} of {run.steps:,}')
   profiler = profiling.Profiler(profile_steps, directory, start=start, steps=run.steps, say=_say)
   # An evaluation that a stop or a kill prevented; decided before the records are cut back to `start`.
-  evaluate_first = hosts.first_decides(lambda: start == 0 or start not in read_records(directory))
+  evaluate_first = hosts.first_decides(lambda: start == 0 or start not in read_evaluations(directory))
   log = metrics.Metrics(
     run.directory, writer=main_process, resume_step=start, wandb_project=run.wandb_project
   )

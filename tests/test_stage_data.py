@@ -10,6 +10,7 @@ import pytest
 
 from jaxlink import metrics, report_data, stage_data, train
 from jaxlink.evaluation import in_loop
+from jaxlink.evaluation.records import read_evaluations
 from jaxlink.stage import Run
 from tests import tiny_project
 
@@ -162,10 +163,10 @@ def test_an_evaluation_at_a_boundary_that_a_kill_prevented_is_made_up_for(
     with pytest.raises(Killed):
       train.train(runs[1])
   assert train.train(runs[1]) == 0
-  records = [in_loop.read_records(tmp_path / name) for name in ('whole', 'broken')]
-  assert list(records[0]) == list(records[1]) == [0, 12, 16]
-  for step, record in records[0].items():
-    assert record['bits_per_byte'] == records[1][step]['bits_per_byte']
+  found = [read_evaluations(tmp_path / name) for name in ('whole', 'broken')]
+  assert list(found[0]) == list(found[1]) == [0, 12, 16]
+  for step, record in found[0].items():
+    assert record['bits_per_byte'] == found[1][step]['bits_per_byte']
     assert record['trained_tokens'] == 512 * step
 
 
@@ -213,7 +214,7 @@ def test_a_stage_added_with_a_task_that_has_no_held_out_text_goes_on(trained, tm
   bindings = [*TWO, "more/Stage.mixture = 'tiny_more'", 'more/Stage.rates = {}', 'more/Stage.link = {}',
               'EvaluationConfig.prompts = ()']  # fmt: skip
   assert train.train(_run(project, tmp_path / 'run', *bindings, quiet=False)) == 0
-  assert set(in_loop.read_records(tmp_path / 'run')[16]['bits_per_byte']) == {'tiny_en', 'tiny_tr'}
+  assert set(read_evaluations(tmp_path / 'run')[16]['bits_per_byte']) == {'tiny_en', 'tiny_tr'}
 
 
 def test_the_forecast_is_of_the_stage_that_reads_a_source_most(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""Evaluation while a run trains: bits per byte of each held-out text, and a few generated lines.
+"""Evaluation while a run trains: bits per byte of held-out text, scores of evaluation sets, generated lines.
 
 Everything is compiled once, when the evaluator is made. Scores go to the run's metrics and, with the generated
 lines, to `evaluations.jsonl`, one JSON object for each evaluated step.
@@ -20,13 +20,17 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import metrics
 from jaxlink import step as step_lib
 from jaxlink.data.blocks import Blocks
-from jaxlink.evaluation import held_out
+from jaxlink.evaluation import held_out, judging, records
+from jaxlink.evaluation.scoring import Scorer
 from jaxlink.generation import text as text_lib
 from jaxlink.generation.draw import Sampling
 from jaxlink.generation.sampler import Sampler
 from jaxlink.model.shape import DecoderConfig
+from jaxlink.run_model import RunModel
 from jaxlink.stage import Run
 from jaxlink.stage_data import RunData
+
+_SAID = ('accuracy', 'gap', 'bits_per_byte')  # on the line of an evaluation
 
 
 class Evaluator:
@@ -73,6 +77,7 @@ class Evaluator:
       )  # fmt: skip
       lengths = self._lengths(model.max_length)
       self._sampler.prepare(params, lengths, self._settings.generate_tokens)
+    self._judges = self._prepare_sets(model, mesh, params, data)
     if writer:
       metrics.cut_back(self._path, start)
 
@@ -89,7 +94,8 @@ class Evaluator:
     """Scores the parameters after `step` updates, and records it.
 
     Returns:
-      Bits per byte of each task; None where `stopped` became true on the way.
+      Bits per byte of each task, and the main scores of each set; None where `stopped` became true on the
+      way.
     """
     scores = {}
     with jax.transfer_guard('allow'):
@@ -98,16 +104,45 @@ class Evaluator:
         if score is None:
           return None
         scores[task] = score
+      judged = {}
+      for judge in self._judges:
+        verdict = judge(params, stopped=stopped)
+        if verdict is None:
+          return None
+        judged[judge.set.name] = records.make_record(judge.set, verdict)
       lines = self._generate(params, step)
-    log.write(step, {f'bits_per_byte/{task}': score for task, score in scores.items()})
+    values = {f'bits_per_byte/{task}': score for task, score in scores.items()}
+    for name, record in judged.items():
+      values |= {f'{score}/{name}': entry['value'] for score, entry in record['scores'].items()}
+    log.write(step, {name: value for name, value in values.items() if value is not None})
     if self._writer:
       with open(self._path, 'a', encoding='utf-8') as file:
         values, odd = metrics.split_nonfinite(scores)
         record = {'step': step, 'trained_tokens': self._run_config.tokens_at(step)}
         record |= {'bits_per_byte': values, 'lines': lines}
+        record |= {'scores': judged} if judged else {}
         record |= {'nonfinite': odd} if odd else {}
         file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n')
-    return scores
+    return scores | {
+      f'{name} {score}': judged[name]['scores'][score]['value']
+      for name in judged for score in _SAID if score in judged[name]['scores']
+    }  # fmt: skip
+
+  def _prepare_sets(self, model, mesh, params, data) -> list[judging.Judge]:
+    """A judge of each evaluation set, with all that it needs compiled."""
+    if not data.sets:
+      return []
+    loaded = RunModel(
+      model, params, data.tokenizer, self._bos, data.special['eos'], mesh, description=''
+    )
+    scorer = Scorer(loaded)
+    judges = [
+      judging.Judge(scorer, judging.limited(found, self._settings.set_items), write=False)
+      for found in data.sets
+    ]
+    for judge in judges:
+      judge.prepare(params)
+    return judges
 
   def _run(self, params: Any, batch: held_out.Batch) -> dict[str, jax.Array]:
     def put(array: np.ndarray) -> jax.Array:
@@ -136,26 +171,3 @@ class Evaluator:
         f'{max(lengths) + settings.generate_tokens}, and DecoderConfig.max_length allows {longest}.'
       )
     return lengths
-
-
-def read_records(directory: str | pathlib.Path) -> dict[int, dict[str, Any]]:
-  """Returns the evaluations of a run by step; {} where there are none.
-
-  A score that is not finite is None.
-
-  Raises:
-    ValueError: a line other than the last is not whole.
-  """
-  path = pathlib.Path(directory) / 'evaluations.jsonl'
-  if not path.exists():
-    return {}
-  records = {}
-  # Not splitlines: generated text may hold other separators. What follows the last one is torn.
-  *lines, _ = path.read_bytes().split(b'\n')
-  for number, line in enumerate(lines, 1):
-    try:
-      record = json.loads(line)
-    except ValueError:
-      raise ValueError(f'{path}, line {number} is not a whole record.') from None
-    records[record['step']] = record
-  return records

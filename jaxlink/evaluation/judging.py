@@ -52,12 +52,11 @@ class Judge:
     elif found.kind == 'text':
       self.plan = scorer.plan_rolling([item.text for item in found.items])
     else:
-      self.plan = None
+      self.plan = scorer.plan_hidden([item.text for item in found.items])
 
   def prepare(self, params: Any) -> None:
-    """Compiles what is needed; parameters may be abstract."""
-    if self.plan is not None:
-      self._scorer.prepare(self.plan, params)
+    """Compiles what is needed, but for writing; parameters may be abstract."""
+    self._scorer.prepare(self.plan, params, hidden=self.set.kind == 'label')
 
   def __call__(
     self, params: Any = None, progress: Progress = iter, stopped: Callable[[], bool] = lambda: False
@@ -70,8 +69,9 @@ class Judge:
       stopped: asked before each batch; once it is true, None is returned.
     """
     items: Sequence[Any] = self.set.items
-    if self.plan is None:
-      return self._probe(params, progress)
+    if self.set.kind == 'label':
+      states_ND = self._scorer.run_hidden(self.plan, params, progress, stopped)
+      return None if states_ND is None else self._probe(states_ND)
     found = self._scorer.run(self.plan, params, progress, stopped)
     if found is None:
       return None
@@ -101,15 +101,14 @@ class Judge:
     by_id = {item.id: text for item, text in zip(self.set.items, written, strict=True)}
     return Verdict(both, max(cut, shortened), by_id)
 
-  def _probe(self, params: Any, progress: Progress) -> Verdict:
+  def _probe(self, states_ND: np.ndarray) -> Verdict:
     from jaxlink.evaluation import probe
 
     items: Sequence[Label] = self.set.items
-    hidden_ND = self._scorer.hidden([item.text for item in items], progress, params)
     labels_N = np.array([item.label for item in items])
     splits_N = np.array([item.split for item in items])
     parts = {
-      split: (hidden_ND[splits_N == split], labels_N[splits_N == split])
+      split: (states_ND[splits_N == split], labels_N[splits_N == split])
       for split in ('train', 'validation', 'test')
     }
     found = probe.probe(

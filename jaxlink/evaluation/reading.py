@@ -9,6 +9,7 @@ a file has changed that was opened while it was read, which is noticed of these 
 """
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -25,9 +26,12 @@ from jaxlink.data.fingerprint import is_remote
 from jaxlink.evaluation import items as items_lib
 from jaxlink.names import nearest
 
-OPENED = 'jaxlink.evaluation.opened'  # audit event: a remote file, which Python's own does not tell of
+OPENED = (
+  'jaxlink.evaluation.opened'  # audit event: a remote file, which Python's own does not tell of
+)
 FOLDER = 'JAXLINK_EVALUATION'  # in the environment: where evaluation data lies
-_FIELDS = frozenset(field for kind in items_lib.KINDS.values() for field in kind.__annotations__)
+_FIELDS = {field.name for kind in items_lib.KINDS.values() for field in dataclasses.fields(kind)}
+_FIELDS |= {'context'}
 
 
 def folder(default: str | os.PathLike) -> pathlib.Path:
@@ -78,15 +82,13 @@ def _opened(path: str) -> Iterator[TextIO]:
     yield io.TextIOWrapper(raw, encoding='utf-8', newline='')
 
 
-def json_lines(
-  path: str | os.PathLike, **columns: str
-) -> Callable[[], Iterator[dict[str, Any]]]:
+def json_lines(path: str | os.PathLike, **columns: str) -> Callable[[], Iterator[dict[str, Any]]]:
   """Makes items of a JSONL file, whatever its columns are called.
 
   Args:
     path: the file, local or remote, packed or not.
-    **columns: column of the file → field of the item. A column that is called like a field needs no
-      entry; all others are passed over.
+    **columns: column of the file → field of the item; other columns are passed over but 'id' and
+      'group'. Without any, the file's columns are the fields.
 
   Of a 'choice' item, options may be a list of texts, or {'text': […], 'label': […]}; the label may be the
   number of the right one from 0, its letter ('B'), its entry of 'label', or its text.
@@ -95,7 +97,7 @@ def json_lines(
     ValueError: a field is unknown. When read: BadItem for a line that makes no item.
   """
   for column, field in columns.items():
-    if field not in _FIELDS | {'context'}:
+    if field not in _FIELDS:
       raise ValueError(
         f'json_lines({column}={field!r}): items have no such field.{nearest(field, _FIELDS)}'
       )
@@ -118,15 +120,11 @@ def _read_json_lines(path: str, columns: Mapping[str, str]) -> Iterator[dict[str
         raise items_lib.BadItem(
           f'{where}: no column {column!r}, which is to be {field!r}.{nearest(column, row)}'
         )
-    known = _FIELDS | {'context'}
-    fields = {column: value for column, value in row.items() if column in known}
+    fields = {'id': number} | {c: row[c] for c in row if not columns or c in ('id', 'group')}
     fields |= {field: row[column] for column, field in columns.items()}
-    yield _with_label(where, {'id': str(number), **fields, **_text_id(fields)})
-
-
-def _text_id(fields: Mapping[str, Any]) -> dict[str, str]:
-  """The id as a text, where it is a number."""
-  return {'id': str(fields['id'])} if isinstance(fields.get('id'), int) else {}
+    if isinstance(fields['id'], int):
+      fields['id'] = str(fields['id'])
+    yield _with_label(where, fields)
 
 
 def _with_label(where: str, fields: dict[str, Any]) -> dict[str, Any]:

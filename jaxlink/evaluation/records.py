@@ -16,10 +16,12 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxlink.evaluation.items import EvaluationSet
-from jaxlink.evaluation.judging import Verdict
+
+if TYPE_CHECKING:  # who reads records needs no model
+  from jaxlink.evaluation.judging import Verdict
 
 FILE = 'scores.jsonl'
 _SCORING = 1  # raised where the same model and items would get another score
@@ -27,7 +29,7 @@ _SCORING = 1  # raised where the same model and items would get another score
 Record = dict[str, Any]
 
 
-def make_record(found: EvaluationSet, verdict: Verdict) -> Record:
+def make_record(found: EvaluationSet, verdict: 'Verdict') -> Record:
   """A record without what is not known of the set and the verdict: step, tokens, contamination."""
   measured = verdict.measured
   record: Record = {
@@ -72,6 +74,29 @@ def read(directory: str | os.PathLike) -> list[Record]:
   return records
 
 
+def read_evaluations(directory: str | pathlib.Path) -> dict[int, dict[str, Any]]:
+  """Returns what the training loop recorded, by step; {} where there is nothing.
+
+  A score that is not finite is None.
+
+  Raises:
+    ValueError: a line other than the last is not whole.
+  """
+  path = pathlib.Path(directory) / 'evaluations.jsonl'
+  if not path.exists():
+    return {}
+  records = {}
+  # Not splitlines: generated text may hold other separators. What follows the last one is torn.
+  *lines, _ = path.read_bytes().split(b'\n')
+  for number, line in enumerate(lines, 1):
+    try:
+      record = json.loads(line)
+    except ValueError:
+      raise ValueError(f'{path}, line {number} is not a whole record.') from None
+    records[record['step']] = record
+  return records
+
+
 # ── what was measured once ──────────────────────────────────────────────────────
 
 
@@ -111,7 +136,7 @@ class Kept:
     with gzip.open(path, 'rt', encoding='utf-8') as file:
       return json.loads(file.readline())
 
-  def keep(self, record: Record, found: EvaluationSet, verdict: Verdict) -> pathlib.Path:
+  def keep(self, record: Record, found: EvaluationSet, verdict: 'Verdict') -> pathlib.Path:
     """Writes a record and what each item added to it: a line for the record, then one for each item."""
     path = self.path(record['set'], record['identity'])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +153,7 @@ class Kept:
     return self._folder / f'{name}-{identity}.jsonl.gz'
 
 
-def _item_lines(found: EvaluationSet, verdict: Verdict) -> Iterable[Mapping[str, Any]]:
+def _item_lines(found: EvaluationSet, verdict: 'Verdict') -> Iterable[Mapping[str, Any]]:
   items = found.items
   if found.kind == 'label':
     items = [item for item in items if item.split == 'test']

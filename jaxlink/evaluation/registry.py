@@ -40,7 +40,8 @@ def read(name: str) -> EvaluationSet:
     FileNotFoundError: its files are not there.
   """
   found = SETS[name]
-  return make(name, (items_lib.parse(name, found.kind, fields) for fields in found.items()))
+  numbered = ({'id': str(number), **fields} for number, fields in enumerate(found.items()))
+  return make(name, (items_lib.parse(name, found.kind, fields) for fields in numbered))
 
 
 def make(name: str, items: Iterable[items_lib.Item]) -> EvaluationSet:

@@ -164,24 +164,12 @@ class Scorer:
     """
     return self.run(self.plan_rolling(texts, length=length), progress=progress)
 
-  def hidden(
-    self, texts: Sequence[str], progress: Progress = iter, params: Any = None
-  ) -> np.ndarray:
+  def hidden(self, texts: Sequence[str], progress: Progress = iter) -> np.ndarray:
     """Returns float32 [N, D]: the mean, over a text's tokens, of the last layer's normalised output.
 
     What opens a text is not in the mean; of a text that the model has no room for, the beginning counts.
     """
-    rows = []
-    for text in texts:
-      ids = (self.model.opening, *self._encode(text))[: self.model.config.max_length]
-      rows.append(_Row(ids, ids, 0))
-    plan = self._pack(rows, [[i] for i in range(len(rows))], [False] * len(rows))
-    found = np.zeros((len(plan.texts), self.model.config.width), np.float32)
-    params = self.model.params if params is None else params
-    for batch, (means_BSD,) in self._stream(plan, self._mean_program, params, progress):
-      for text, row, begin, _ in batch.places:
-        found[text] = means_BSD[row, batch.arrays['segments'][row, begin] - 1]
-    return found[[parts[0] for parts in plan.parts]]
+    return self.run_hidden(self.plan_hidden(texts), progress=progress)
 
   # ── plan and run ────────────────────────────────────────────────────────────
 
@@ -209,11 +197,20 @@ class Scorer:
       rows += [_Row((self.model.opening, *w[:-1]), tuple(w), 0) for w in windows]
     return self._pack(rows, parts, [False] * len(parts))
 
-  def prepare(self, plan: Plan, params: Any = None) -> None:
-    """Compiles what a plan needs; parameters may be abstract."""
+  def plan_hidden(self, texts: Sequence[str]) -> Plan:
+    """Tokenises and packs texts; see `hidden`."""
+    rows, most = [], self.model.config.max_length
+    for text in texts:
+      ids = (self.model.opening, *self._encode(text))
+      rows.append(_Row(ids[:most], ids[:most], 0))
+    return self._pack(rows, [[i] for i in range(len(rows))], [False] * len(rows))
+
+  def prepare(self, plan: Plan, params: Any = None, *, hidden: bool = False) -> None:
+    """Compiles what a plan needs, for `run` or `run_hidden`; parameters may be abstract."""
     params = self.model.params if params is None else params
-    for shape in sorted({batch.shape for batch in plan.batches}):
-      self._score_program(params, shape, 0)
+    program_of = self._mean_program if hidden else self._score_program
+    for batch in plan.batches:
+      program_of(params, batch)
 
   def run(
     self, plan: Plan, params: Any = None, progress: Progress = iter,
@@ -248,6 +245,20 @@ class Scorer:
       )
       for parts, cut in zip(plan.parts, plan.cut, strict=True)
     ]
+
+  def run_hidden(
+    self, plan: Plan, params: Any = None, progress: Progress = iter,
+    stopped: Callable[[], bool] = lambda: False,
+  ) -> np.ndarray | None:  # fmt: skip
+    """What `hidden` returns, of a plan; arguments as of `run`."""
+    params = self.model.params if params is None else params
+    states_ND = np.zeros((len(plan.texts), self.model.config.width), np.float32)
+    for batch, found in self._stream(plan, self._mean_program, params, progress, stopped):
+      if found is None:
+        return None
+      for text, row, begin, _ in batch.places:
+        states_ND[text] = found[row, batch.arrays['segments'][row, begin] - 1]
+    return states_ND[[parts[0] for parts in plan.parts]]
 
   # ── texts to rows ───────────────────────────────────────────────────────────
 
@@ -316,8 +327,7 @@ class Scorer:
       if stopped():
         yield batch, None
         return
-      segments = int(batch.arrays['segments'].max())
-      program = program_of(params, batch.shape, segments)
+      program = program_of(params, batch)
       arrays = {name: self._put(array) for name, array in batch.arrays.items()}
       waiting.append((batch, program(params, arrays)))
       if len(waiting) > _AHEAD:
@@ -330,15 +340,13 @@ class Scorer:
     sharding = mesh_lib.batch_sharding(self.model.mesh)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-  def _score_program(self, params, shape, segments):
-    del segments
-    return self._compiled('score', self._score, params, shape)
+  def _score_program(self, params, batch):
+    return self._compiled('score', self._score, params, batch.shape)
 
-  def _mean_program(self, params, shape, segments):
-    most = 1 << (segments - 1).bit_length()
-    return self._compiled(
-      ('mean', most), functools.partial(self._mean, segments=most), params, shape
-    )
+  def _mean_program(self, params, batch):
+    most = 1 << (int(batch.arrays['segments'].max()) - 1).bit_length()
+    mean = functools.partial(self._mean, segments=most)
+    return self._compiled(('mean', most), mean, params, batch.shape)
 
   def _compiled(self, name, function, params, shape):
     if (name, shape) not in self._programs:
@@ -387,7 +395,7 @@ class Scorer:
         'bts,btd->bsd', member_BTS.astype(jnp.float32), hidden_BTD.astype(jnp.float32),
         precision=jax.lax.Precision.HIGHEST,
       )  # fmt: skip
-      return (sums_BSD / jnp.maximum(member_BTS.sum(1), 1)[..., None],)
+      return sums_BSD / jnp.maximum(member_BTS.sum(1), 1)[..., None]
 
 
 def _pack_rows(members: Iterable[tuple[int, int]], room: int) -> list[list[int]]:

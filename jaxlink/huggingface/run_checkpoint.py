@@ -110,7 +110,7 @@ class RunCheckpoint:
 
   def scores(self) -> dict[str, float]:
     """Held-out bits per byte of each task at this step; {} where it was not evaluated."""
-    found = run_directory.read_records(self.directory).get(self.step, {})
+    found = run_directory.read_evaluations(self.directory).get(self.step, {})
     return found.get('bits_per_byte', {})
 
   def _described(self, *path: str) -> Any:

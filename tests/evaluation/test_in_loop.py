@@ -5,14 +5,14 @@ import json
 import pytest
 
 from jaxlink import config, train
-from jaxlink.evaluation.in_loop import read_records
+from jaxlink.evaluation.records import read_evaluations
 from jaxlink.stage import Run
 
 
 def _train(project, directory, *bindings):
   run = config.parse(Run, [project.recipe], [f"Run.directory = '{directory}'", *bindings])
   assert train.train(run) == 0
-  return read_records(directory)
+  return read_evaluations(directory)
 
 
 def test_settings_of_lines_and_batches_do_what_they_say(trained, tmp_path):
@@ -33,7 +33,7 @@ def test_settings_of_lines_and_batches_do_what_they_say(trained, tmp_path):
 
 def test_scores_are_in_the_metrics_too(trained):
   project, _ = trained
-  records = read_records(project.folder / 'run')
+  records = read_evaluations(project.folder / 'run')
   lines = [json.loads(s) for s in (project.folder / 'run/metrics.jsonl').read_text().splitlines()]
   for line in lines:
     if 'bits_per_byte/tiny_tr' in line:
@@ -44,7 +44,7 @@ def test_only_the_last_record_may_be_torn_and_text_may_hold_any_separator(tmp_pa
   path = tmp_path / 'evaluations.jsonl'
   whole = [json.dumps({'step': n, 'lines': ['a\u2028b\x85']}, ensure_ascii=False) for n in (0, 5)]
   path.write_text('\n'.join([*whole, '{"step": 10, "li']), encoding='utf-8')
-  assert sorted(read_records(tmp_path)) == [0, 5]
+  assert sorted(read_evaluations(tmp_path)) == [0, 5]
   path.write_text('\n'.join([whole[0], '{"step": 5, "li', whole[1], '']), encoding='utf-8')
   with pytest.raises(ValueError, match='line 2 is not a whole record'):
-    read_records(tmp_path)
+    read_evaluations(tmp_path)

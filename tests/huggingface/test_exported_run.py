@@ -11,7 +11,7 @@ import pytest
 
 from jaxlink.data import sources
 from jaxlink.data.tokenizer import Tokenizer
-from jaxlink.evaluation.in_loop import read_records
+from jaxlink.evaluation.records import read_evaluations
 from jaxlink.huggingface import weights
 from tests import tiny_project
 
@@ -64,7 +64,7 @@ def test_it_scores_held_out_text_as_the_run_did(exported):
   assert (
     not model.config.tie_word_embeddings or model.lm_head.weight is model.model.embed_tokens.weight
   )
-  recorded = read_records(project.folder / 'padded')[20]['bits_per_byte']
+  recorded = read_evaluations(project.folder / 'padded')[20]['bits_per_byte']
   for task, name in (('tiny_tr', 'tr_held_out.txt'), ('tiny_en', 'en_held_out.jsonl')):
     nats, size = 0.0, 0
     for document in sources.read_documents(str(project.folder / name)):

@@ -13,7 +13,7 @@ import safetensors.numpy
 from jaxlink import mesh, origin, stage_data, stage_state, step
 from jaxlink.checkpoint import CheckpointConfig
 from jaxlink.data.tokenizer import Tokenizer, train_sentencepiece
-from jaxlink.evaluation.in_loop import read_records
+from jaxlink.evaluation.records import read_evaluations
 from jaxlink.huggingface import read, weights, write
 from jaxlink.mesh import MeshConfig
 from jaxlink.model.shape import DecoderConfig
@@ -163,9 +163,9 @@ def test_a_run_goes_on_from_the_score_at_which_the_exported_one_ended(project, t
   mesh_of_four = ['Run.mesh = @MeshConfig()', 'MeshConfig.data = 2', 'MeshConfig.tensor = 2']
   printed = project.train(second, *unpadded, start, *mesh_of_four, devices=4)
   assert 'starts from the Hugging Face model' in printed
-  ended, began = read_records(first)[20]['bits_per_byte'], read_records(second)[0]['bits_per_byte']
+  ended, began = read_evaluations(first)[20]['bits_per_byte'], read_evaluations(second)[0]['bits_per_byte']
   assert began == pytest.approx(ended, rel=1e-5)
-  assert read_records(second)[20]['bits_per_byte']['tiny_tr'] < began['tiny_tr']
+  assert read_evaluations(second)[20]['bits_per_byte']['tiny_tr'] < began['tiny_tr']
   kept = stage_data.read(second)['stages'][0]['origin']
   assert kept == {
     'directory': f'{tmp_path}/model',
