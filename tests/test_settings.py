@@ -185,6 +185,7 @@ def _saves(config: CheckpointConfig) -> Any:
 
 
 _PASSED_ON = _TestedBy('test_settings.py::test_train_passes_settings_on')
+_JUDGED = _TestedBy('test_evaluate.py::test_the_loop_judges_every_kind_of_set')
 _EVALUATED = _TestedBy(
   'evaluation/test_in_loop.py::test_settings_of_lines_and_batches_do_what_they_say'
 )
@@ -253,6 +254,7 @@ TABLE: dict[type, tuple[Any, Callable | None, dict[str, Any]]] = {
     'sequence_length': (8, lambda c: _with('evaluation')(c).evaluation_length),
     'batch': (16, _EVALUATED), 'prompts': (('a',), _EVALUATED), 'generate_tokens': (4, _EVALUATED),
     'temperature': (0.0, _EVALUATED),
+    'sets': (('xcopa_tr',), _JUDGED), 'set_items': (9, _JUDGED),
   }),
   CheckpointConfig: (CheckpointConfig(), _saves, {
     'every_steps': 10, 'keep': 3, 'keep_every': 5_000, 'timeout_seconds': 9,
