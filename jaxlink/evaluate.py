@@ -3,12 +3,16 @@
   python -m jaxlink.evaluate runs/quickstart --sets xcopa_tr turblimp 'flores_*'
   python -m jaxlink.evaluate runs/a runs/b --sets 'sib200_*' --all_steps
   python -m jaxlink.evaluate exported/ --sets xcopa_tr --json > scores.json
+  python -m jaxlink.evaluate runs/a --adherence flores_tr flores_en
   python -m jaxlink.evaluate --list
 
 A model is a run's directory (its last checkpoint; with --all_steps each that was kept), DIRECTORY@STEP, or
 the folder of an exported Hugging Face model. Sets are registered in modules of tasks/ and called by name or
 pattern; --list shows them. Each score comes with what chance gives, the number of items, and the interval
 of 95 % over items; for a run also with how many items share 13 words in a row with its training text.
+
+--adherence takes two sets of texts, prompts a run with their beginnings, and tells in which of the two
+languages it goes on.
 
 Scores of a run are added to its scores.jsonl, which `python -m jaxlink.compare` reads. What was measured once
 is kept in the cache folder, item by item, and not measured again.
@@ -26,7 +30,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-SHOWN = ('accuracy', 'accuracy_byte', 'accuracy_pmi', 'gap', 'bits_per_byte', 'exact_match', 'f1')
+SHOWN = (
+  'accuracy', 'accuracy_byte', 'accuracy_pmi', 'gap', 'bits_per_byte', 'exact_match', 'f1',
+  'adherence', 'other_language', 'unknown', 'mixed',
+)  # fmt: skip
 
 
 class Target(NamedTuple):
@@ -60,14 +67,14 @@ def main() -> None:
 
 def evaluate(args: argparse.Namespace) -> list[dict[str, Any]]:
   """Measures what is not kept, prints a table or JSON, and returns all records."""
-  from jaxlink.evaluation import items, judging, prepare
-
-  folders = prepare.prepared(args.sets, _modules(args), args.cache_dir)
-  sets = [judging.limited(items.read(folder), args.limit) for folder in folders.values()]
+  sets = _read_sets(args, args.sets, args.limit)
   targets = [t for model in args.model for t in _targets(model, args.all_steps)]
   found, models = [], _Models(args)
+  prompting = _read_sets(args, args.adherence, 0)
   for target in targets:
-    records = [_measure(args, target, one, models) for one in sets]
+    records = [_measure(args, target, one, models, sets) for one in sets]
+    if prompting:
+      records += _adherence(target, models, prompting)
     if target.directory:
       from jaxlink.evaluation import records as records_lib
 
@@ -81,7 +88,34 @@ def evaluate(args: argparse.Namespace) -> list[dict[str, Any]]:
   return found
 
 
-def _measure(args: argparse.Namespace, target: Target, found: Any, models: '_Models') -> Any:
+def _read_sets(args: argparse.Namespace, names: Sequence[str], limit: int) -> list[Any]:
+  if not names:
+    return []
+  from jaxlink.evaluation import items, judging, prepare
+
+  folders = prepare.prepared(names, args.modules or prepare.modules_here(), args.cache_dir)
+  return [judging.limited(items.read(folder), limit) for folder in folders.values()]
+
+
+def _adherence(target: Target, models: '_Models', sets: Sequence[Any]) -> list[dict[str, Any]]:
+  """The records of prompting a run in two languages; they are measured each time."""
+  from jaxlink.evaluation import language_mixing
+
+  if not target.directory:
+    raise ValueError(
+      f'--adherence: {target.source} is an exported model; the words of the training text are known of '
+      'runs alone.'
+    )
+  model = models.scorer(target).model._replace(params=models.params)
+  bar = functools.partial(_bar, f'adherence · {os.path.basename(target.source)}')
+  found = language_mixing.measure(model, target.directory, tuple(sets), bar)
+  known = {'step': target.step, 'trained_tokens': models.trained_tokens}
+  return [{**known, **record, 'model': target.source} for record in found]
+
+
+def _measure(
+  args: argparse.Namespace, target: Target, found: Any, models: '_Models', beside: Sequence[Any]
+) -> dict[str, Any]:
   """A set's record on a model, from what is kept or anew."""
   from jaxlink.evaluation import judging, records
 
@@ -104,7 +138,8 @@ def _measure(args: argparse.Namespace, target: Target, found: Any, models: '_Mod
   if target.directory and args.contamination:
     from jaxlink.evaluation import contamination
 
-    record['contaminated'] = contamination.of_run(target.directory, found, args.cache_dir)
+    seen = contamination.of_run(target.directory, found, args.cache_dir, beside=beside)
+    record['contaminated'] = seen and seen.to_json()
   return record
 
 
@@ -193,6 +228,9 @@ def _print(target: Target, records: Sequence[dict[str, Any]]) -> None:
 
 
 def _notes(record: dict[str, Any]) -> Iterator[str]:
+  if true := record.get('true'):
+    parts = ', '.join(f'{name} {true[name]:.4f}' for name in SHOWN if name in true)
+    yield f'{record["set"]}: the true continuations are judged {parts}'
   if record['cut']:
     yield (
       f'{record["set"]}: {record["cut"]:,} of {record["items"]:,} items are longer than the model has room '
@@ -218,27 +256,11 @@ def _bar(name: str, batches: Iterable[Any]) -> Iterable[Any]:
 def _list(args: argparse.Namespace) -> None:
   from jaxlink.evaluation import prepare
 
-  rows = prepare.listed(_modules(args), args.cache_dir)
+  rows = [('set', 'kind', 'language', 'source')]
+  rows += prepare.listed(args.modules or prepare.modules_here(), args.cache_dir)
   widths = [max(len(row[k]) for row in rows) for k in range(3)]
   for row in rows:
     print('  '.join(cell.ljust(w) for cell, w in zip(row, (*widths, 0), strict=True)).rstrip())
-
-
-def _modules(args: argparse.Namespace) -> list[str]:
-  """The modules that register sets: those that are asked for, or all of tasks/ that do."""
-  if args.modules:
-    return args.modules
-  found = [
-    f'tasks.{path.stem}'
-    for path in sorted(pathlib.Path('tasks').glob('*.py'))
-    if 'register_evaluation' in path.read_text(encoding='utf-8')
-  ]
-  if not found:
-    raise ValueError(
-      'no module in tasks/ registers an evaluation set: run the command in the folder that has tasks/, or '
-      'name modules by --modules.'
-    )
-  return found
 
 
 def _arguments() -> argparse.Namespace:
@@ -250,6 +272,10 @@ def _arguments() -> argparse.Namespace:
   add = parser.add_argument
   add('model', nargs='*', help="runs' directories, DIRECTORY@STEP, or folders of exported models")
   add('--sets', nargs='+', default=[], metavar='SET', help="names or patterns, such as 'xcopa_*'")
+  add(
+    '--adherence', nargs=2, default=[], metavar='SET',
+    help='two sets of texts, such as flores_tr flores_en: in which language does a run go on?',
+  )  # fmt: skip
   add('--all_steps', action='store_true', help='judge all checkpoints that a run has kept')
   add('--list', action='store_true', help='show the sets that are registered, and end')
   add(
@@ -279,7 +305,7 @@ def _arguments() -> argparse.Namespace:
   args = parser.parse_args()
   if not args.list and not args.model:
     parser.error('name a model: a run, or the folder of an exported model')
-  if not args.list and not args.sets:
+  if not (args.list or args.sets or args.adherence):
     parser.error('name sets: --sets xcopa_tr; --list shows all')
   for name in ('limit', 'batch_tokens'):
     if getattr(args, name) < 0:

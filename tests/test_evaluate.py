@@ -60,7 +60,7 @@ def run(trained, tmp_path_factory):
 def _evaluate(run, capsys, *arguments: str, **changes):
   project, directory, _ = run
   args = {
-    'model': [str(directory)], 'sets': ['tiny_choice'], 'all_steps': False, 'modules': ['tiny_sets'],
+    'model': [str(directory)], 'sets': ['tiny_choice'], 'adherence': [], 'all_steps': False, 'modules': ['tiny_sets'],
     'limit': 0, 'write': False, 'contamination': False, 'json': False, 'batch_tokens': 0, 'fsdp': 1,
     'tensor': 1, 'tokenizer': '', 'cache_dir': str(project.folder / 'cache'),
   }  # fmt: skip

@@ -1,0 +1,97 @@
+"""Whether a run keeps to a language: openings of two sets continued, and judged by its own training words.
+
+In: a run, and two sets of texts in the languages that it was trained on. Out: two records, one for each
+language it is prompted in. What is measured is in `jaxlink.evaluation.adherence`; here is what it needs of
+a run: which words its training text has in either language.
+
+Easy to get wrong: whose words. A source that LINK rewrites is read as it was before: its words are English.
+"""
+
+import collections
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jaxlink.data import resolve
+from jaxlink.data.blocks import Blocks
+from jaxlink.evaluation import adherence
+from jaxlink.evaluation.items import EvaluationSet
+from jaxlink.evaluation.records import Record
+from jaxlink.link.casing import base_language
+from jaxlink.run_model import RunModel
+
+TOKENS = 32  # of a continuation
+
+
+def words_by_language(directory: str | os.PathLike) -> dict[str, Mapping[str, int]]:
+  """How often each word occurs in the training text of a run, by language.
+
+  Raises:
+    FileNotFoundError: the run has no stages, or a cache of it is not on this machine.
+  """
+  run = pathlib.Path(directory)
+  stages = json.loads((run / 'stages.json').read_text(encoding='utf-8'))
+  cache_dir = json.loads((run / 'config.json').read_text(encoding='utf-8'))['data']['cache_dir']
+  found: dict[str, collections.Counter[str]] = {}
+  sources = [
+    resolve.Source.from_json(entry, cache_dir)
+    for stage in stages['stages'] for entry in stage['sources']
+  ]  # fmt: skip
+  for source in {source.folder: source for source in sources}.values():
+    if not os.path.isdir(source.folder):
+      raise FileNotFoundError(
+        f'language adherence needs the words of the training text, and {source.folder} is not here.'
+      )
+    blocks = Blocks(source.folder)
+    counts = found.setdefault(base_language(source.language), collections.Counter())
+    for shard in range(len(blocks.manifest['shards'])):
+      counts.update(blocks.read_types(shard))
+  return found
+
+
+def measure(
+  model: RunModel,
+  directory: str | os.PathLike,
+  sets: tuple[EvaluationSet, EvaluationSet],
+  progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> list[Record]:
+  """Prompts a run in two languages.
+
+  Args:
+    model: of the run.
+    directory: of the run.
+    sets: texts of the one and of the other.
+    progress: wraps the batches.
+
+  Returns:
+    A record for each, named 'adherence_' and the set: without step and tokens. 'true' has what the true
+    continuations get.
+
+  Raises:
+    ValueError: a set's language is none that the run was trained on.
+  """
+  known = words_by_language(directory)
+  languages = [base_language(found.language) for found in sets]
+  for found, language in zip(sets, languages, strict=True):
+    if language not in known:
+      raise ValueError(
+        f'{found.name} is in {found.language!r}, and {directory} was trained on {", ".join(sorted(known))}.'
+      )
+  words = adherence.tell_apart(*(known[language] for language in languages))
+  records = []
+  for found, own, other, mine in (
+    (sets[0], *languages, words),
+    (sets[1], *languages[::-1], words.turned),
+  ):
+    judged = adherence.adherence(
+      model, adherence.openings(found), adherence.identifier(own, other, mine), mine,
+      tokens=TOKENS, progress=progress,
+    )  # fmt: skip
+    records.append({
+      'set': f'adherence_{found.name}', 'kind': 'adherence', 'language': found.language,
+      'identity': f'{found.identity}-{TOKENS}', 'items': len(judged.texts), 'cut': 0,
+      'contaminated': None, **judged.to_json(),
+    })  # fmt: skip
+  return records
