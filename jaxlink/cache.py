@@ -128,7 +128,7 @@ def answer(
 
   first = next(iter(plans.values()))
   tokenizer = build.read_tokenizer(first)
-  for file in _project_files(request['modules']):
+  for file in project_files(request['modules']):
     inputs.sha256(file)
   for library in resolve.LIBRARIES:
     inputs.version(library)
@@ -308,7 +308,7 @@ def _check_tokenizers(plans: Iterable[Any]) -> None:
     seen[plan.task] = vocabulary
 
 
-def _project_files(modules: list[str]) -> list[str]:
+def project_files(modules: list[str]) -> list[str]:
   """Returns the files of the modules of a request and of all loaded ones that are not libraries."""
   from jaxlink.data import fingerprint
 
@@ -319,7 +319,7 @@ def _project_files(modules: list[str]) -> list[str]:
   ]  # fmt: skip
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
   """Ends this process when its parent has ended, even if that was killed."""
 
   def watch() -> None:
@@ -391,7 +391,7 @@ def main() -> None:
   if args.processes < 0:
     parser.error(f'--processes is {args.processes}: it is 0 or more')
   if args.parent:
-    _end_with(args.parent)
+    end_with(args.parent)
   try:
     beam = _beam(args, words[end + 1 :])
     if args.request:

@@ -134,7 +134,7 @@ def _measure(
     else:
       record = {'step': 0, 'trained_tokens': None, **record}
     kept.keep(record, found, verdict)
-  record = {**record, 'model': target.source}
+  record = {**record, 'model': target.source, **({'note': found.note} if found.note else {})}
   if target.directory and args.contamination:
     from jaxlink.evaluation import contamination
 
@@ -231,6 +231,8 @@ def _notes(record: dict[str, Any]) -> Iterator[str]:
   if true := record.get('true'):
     parts = ', '.join(f'{name} {true[name]:.4f}' for name in SHOWN if name in true)
     yield f'{record["set"]}: the true continuations are judged {parts}'
+  if record.get('note'):
+    yield f'{record["set"]}: {record["note"]}'
   if record['cut']:
     yield (
       f'{record["set"]}: {record["cut"]:,} of {record["items"]:,} items are longer than the model has room '

@@ -245,7 +245,7 @@ def test_rates_of_mixtures_inside_mixtures_are_exact(forget_command_tasks):
 
 
 def test_a_request_ends_with_the_process_that_made_it():
-  child = 'import sys, time; from jaxlink import cache; cache._end_with(int(sys.argv[1])); '
+  child = 'import sys, time; from jaxlink import cache; cache.end_with(int(sys.argv[1])); '
   child += 'print("up", flush=True); time.sleep(100)'
   parent = 'import os, subprocess, sys; '
   parent += 'subprocess.run([sys.executable, "-c", sys.argv[1], str(os.getpid())])'

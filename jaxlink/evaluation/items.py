@@ -191,6 +191,7 @@ class EvaluationSet:
     tokens: most of a written answer.
     licence: of the items.
     source: where they are from.
+    note: what to know before its scores are believed; printed with them.
   """
 
   name: str
@@ -204,6 +205,7 @@ class EvaluationSet:
   tokens: int = 32
   licence: str = ''
   source: str = ''
+  note: str = ''
 
   def __post_init__(self):
     if self.kind not in KINDS:

@@ -40,7 +40,8 @@ def prepared(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> di
     cache_dir: folder of all caches.
 
   Returns:
-    Name → folder, which `items.read` reads, in the order of `names`; those of a pattern sorted.
+    Name → folder, which `items.read` reads, in the order of `names`; those of a pattern sorted, without
+    those whose files are not there.
 
   Raises:
     DataError: a name or module is unknown, a file is missing, or an item is not what its kind asks for; or
@@ -53,9 +54,53 @@ def prepared(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> di
     return _folders(names, _read(modules, cache_dir), cache_dir)
   if importlib.util.find_spec('seqio') is None:
     found = _as_they_are(names, modules, cache_dir)
-    print(f'evaluation: taken as prepared; not verified, since SeqIO is not installed ({reason})')
+    _say(f'taken as prepared; not verified, since SeqIO is not installed ({reason})')
     return found
-  print(f'evaluation: preparing {", ".join(names)} ({reason})', flush=True)
+  _say(f'preparing {", ".join(names)} ({reason})')
+  return _folders(names, _ask_child(names, modules, cache_dir), cache_dir)
+
+
+def listed(modules: Sequence[str], cache_dir: str) -> list[tuple[str, str, str, str]]:
+  """Returns name, kind, language and source of the sets that modules register, by name.
+
+  Raises:
+    DataError: a module is unknown, or SeqIO is not installed and nothing is known of them.
+  """
+  kept = _read(modules, cache_dir)
+  if stale([], modules, cache_dir) and importlib.util.find_spec('seqio') is not None:
+    kept = _ask_child([], modules, cache_dir)
+  if not kept:
+    raise DataError(
+      f'{", ".join(modules)}: what they register is not known in {cache_dir!r}, and SeqIO, which they need, '
+      'is not installed here.'
+    )
+  return [
+    (name, about['kind'], about['language'], about['source'])
+    for name, about in sorted(kept['registered'].items())
+  ]
+
+
+def modules_here() -> list[str]:
+  """Returns the modules of tasks/, in the working directory, that register evaluation sets.
+
+  Raises:
+    ValueError: there are none.
+  """
+  found = [
+    f'tasks.{path.stem}'
+    for path in sorted(pathlib.Path('tasks').glob('*.py'))
+    if 'register_evaluation' in path.read_text(encoding='utf-8')
+  ]
+  if not found:
+    raise ValueError(
+      'no module in tasks/ registers an evaluation set: run the command in the folder that has tasks/, or '
+      'name modules by --modules.'
+    )
+  return found
+
+
+def _ask_child(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> dict[str, Any]:
+  """Has sets written, and returns what is kept from then on."""
   request = {'names': list(names), 'modules': list(modules), 'cache_dir': cache_dir}
   environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'CUDA_VISIBLE_DEVICES': ''}
   child = subprocess.run(
@@ -73,7 +118,11 @@ def prepared(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> di
 
 
 def stale(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> str | None:
-  """Returns why a child is needed, or None where all is there and as it was."""
+  """Returns why a child is needed, or None where all is there and as it was.
+
+  Raises:
+    DataError: a name is not among what the modules are known to register.
+  """
   kept = _read(modules, cache_dir)
   if not kept:
     return 'first time for these modules'
@@ -82,15 +131,13 @@ def stale(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> str |
       return f'module {module} is not the file that was read'
   if reason := fingerprint.difference(kept['code']):
     return reason
-  try:
-    wanted = expand(names, kept['registered'])
-  except ValueError:
-    return 'a name that no module registered'  # the child says more
-  for name in wanted:
+  for name in expand(names, kept['registered']):
     entry = kept['sets'].get(name)
-    if not entry:
+    if not entry or (entry['missing'] and name in names):
       return f'first time for {name}'
-    if not os.path.isdir(os.path.join(cache_dir, 'evaluation', entry['folder'])):
+    if not entry['missing'] and not os.path.isdir(
+      os.path.join(cache_dir, 'evaluation', entry['folder'])
+    ):
       return f'{entry["folder"]} is gone'
     if reason := fingerprint.difference(entry['data']):
       return reason
@@ -103,15 +150,15 @@ def kept_path(modules: Sequence[str], cache_dir: str) -> pathlib.Path:
   return pathlib.Path(cache_dir, 'evaluation', 'kept', f'{name}.json')
 
 
-def expand(names: Sequence[str], registered: Mapping[str, str]) -> list[str]:
+def expand(names: Sequence[str], registered: Mapping[str, Mapping[str, str]]) -> list[str]:
   """Returns the sets that names and patterns name.
 
   Args:
     names: of sets, or patterns.
-    registered: set → module that registers it.
+    registered: set → 'module' that registers it, and more.
 
   Raises:
-    ValueError: a name is not registered, or a pattern matches nothing.
+    DataError: a name is not registered, or a pattern matches nothing.
   """
   found: list[str] = []
   for name in names:
@@ -119,12 +166,12 @@ def expand(names: Sequence[str], registered: Mapping[str, str]) -> list[str]:
     if not matching:
       close = nearest(name, registered)
       if close:
-        close = close.removesuffix('.') + f' ({registered[close.split(chr(39))[1]]}).'
-      known = sorted(registered)
+        close = close.removesuffix('.') + f' ({registered[close.split(chr(39))[1]]["module"]}).'
+      known, modules = sorted(registered), [about['module'] for about in registered.values()]
       more = f', … ({len(known)} in all)' if len(known) > _SHOWN else ''
-      raise ValueError(
+      raise DataError(
         f'no evaluation set {name!r} is registered.{close or _module_of(name)} Registered by '
-        f'{", ".join(dict.fromkeys(registered.values())) or "the modules"}: '
+        f'{", ".join(dict.fromkeys(modules)) or "the modules"}: '
         f'{", ".join(known[:_SHOWN]) or "none"}{more}.'
       )
     found += matching
@@ -148,10 +195,17 @@ def _read(modules: Sequence[str], cache_dir: str) -> dict[str, Any]:
 
 
 def _folders(names: Sequence[str], kept: Mapping[str, Any], cache_dir: str) -> dict[str, str]:
-  sets = kept['sets']
+  """The folders of sets; without those of a pattern whose files are not there, which is said."""
+  sets = {name: kept['sets'][name] for name in expand(names, kept['registered'])}
+  missing = {name: entry['missing'] for name, entry in sets.items() if entry['missing']}
+  if missing and len(missing) == len(sets):
+    raise DataError(next(iter(missing.values())))
+  if missing:
+    _say(f'without {", ".join(missing)}, whose files are not there')
   return {
-    name: os.path.join(cache_dir, 'evaluation', sets[name]['folder'])
-    for name in expand(names, kept['registered'])
+    name: os.path.join(cache_dir, 'evaluation', entry['folder'])
+    for name, entry in sets.items()
+    if not entry['missing']
   }
 
 
@@ -161,6 +215,7 @@ def _as_they_are(names: Sequence[str], modules: Sequence[str], cache_dir: str) -
   folders = {
     name: os.path.join(cache_dir, 'evaluation', entry['folder'])
     for name, entry in kept.get('sets', {}).items()
+    if entry['folder']
   }
   there: dict[str, list[str]] = {}
   for folder in sorted(
@@ -173,8 +228,8 @@ def _as_they_are(names: Sequence[str], modules: Sequence[str], cache_dir: str) -
     if len(found) == 1 or not os.path.isdir(folders.get(name, '')):
       folders[name] = found[0] if len(found) == 1 else ''
   try:
-    wanted = expand(names, dict.fromkeys(folders, cache_dir))
-  except ValueError as error:
+    wanted = expand(names, {name: {'module': cache_dir} for name in folders})
+  except DataError as error:
     raise DataError(
       f'{error} SeqIO, which would read it, is not installed here: prepare it where it is, and copy '
       f'{os.path.join(cache_dir, "evaluation")!r}.'
@@ -185,3 +240,7 @@ def _as_they_are(names: Sequence[str], modules: Sequence[str], cache_dir: str) -
       'meant, is not installed here. Remove one.'
     )
   return {name: folders[name] for name in wanted}
+
+
+def _say(text: str) -> None:
+  print(f'evaluation: {text}', file=sys.stderr, flush=True)  # stdout may be a command's JSON

@@ -1,6 +1,6 @@
 """The child of `prepare`: reads SeqIO evaluation tasks and writes their items.
 
-In, on stdin: {"names": […], "modules": […], "cache_dir": …}. Out, as the last line of stdout: name → folder.
+In, on stdin: {"names": […], "modules": […], "cache_dir": …}. Out, as the last line of stdout: what is kept.
 Errors are one line on stderr, 'error: …', with exit code 1.
 
 Easy to get wrong: what a set depends on. Its reader may open any file, so those that are opened while it is
@@ -22,18 +22,23 @@ from jaxlink.data import fingerprint, seqio_side
 from jaxlink.evaluation import items as items_lib
 from jaxlink.evaluation import prepare, reading
 
-_NO_DATA = tuple(
-  os.path.realpath(sysconfig.get_path(kind)) + os.sep for kind in ('stdlib', 'purelib', 'platlib')
-) + ('/proc/', '/sys/', '/dev/')
+_NO_DATA = (
+  *(os.path.realpath(sysconfig.get_path(k)) + os.sep for k in ('stdlib', 'purelib', 'platlib')),
+  *('/proc/', '/sys/', '/dev/'),
+)
 _EVENTS = {
-  'open': 'opened', reading.OPENED: 'opened', 'os.listdir': 'listed', 'os.scandir': 'listed',
+  'open': 'opened', reading.OPENED: 'opened', reading.SOUGHT: 'sought', 'os.listdir': 'listed',
+  'os.scandir': 'listed',
 }  # fmt: skip
 _watching: list[bool] = []
 _noted: set[tuple[str, str]] = set()
 
 
-def prepare_sets(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> dict[str, str]:
+def prepare_sets(names: Sequence[str], modules: Sequence[str], cache_dir: str) -> dict[str, Any]:
   """Writes the sets that are not there yet as they would be read now, and keeps what they were made of.
+
+  Returns:
+    What is kept.
 
   Raises:
     ValueError: a name or module is unknown, or an item is not what its kind asks for.
@@ -42,20 +47,28 @@ def prepare_sets(names: Sequence[str], modules: Sequence[str], cache_dir: str) -
   seqio_side.import_tensorflow()
   from jaxlink.evaluation import register, registry
 
-  registered: dict[str, str] = {}
+  registered: dict[str, Any] = {}
   for module in modules:
     seqio_side.import_module(module)
-    registered |= {name: module for name in registry.SETS if name not in registered}
+    for name, one in registry.SETS.items():
+      about = {'module': module, 'kind': one.kind, 'language': one.language, 'source': one.source}
+      registered.setdefault(name, about)
   memory = os.path.join(cache_dir, 'hashes.json')
   os.makedirs(os.path.join(cache_dir, 'evaluation', 'kept'), exist_ok=True)
   sets: dict[str, Any] = {}
   for name in prepare.expand(names, registered):
-    data = fingerprint.Inputs(memory)
+    data, folder, missing = fingerprint.Inputs(memory), '', ''
     with _watched(data):
-      found = register.read_task(name)
-    folder = f'{name}-{found.identity}'
-    _write(found, os.path.join(cache_dir, 'evaluation', folder))
-    sets[name] = {'folder': folder, 'data': _kept(data)}
+      try:
+        found = register.read_task(name)
+      except FileNotFoundError as error:
+        if name in names:
+          raise
+        missing = str(error)  # of a pattern's sets those count whose files are there
+      else:
+        folder = f'{name}-{found.identity}'
+        _write(found, os.path.join(cache_dir, 'evaluation', folder))
+    sets[name] = {'folder': folder, 'missing': missing, 'data': _kept(data)}
     data.save()
   code = fingerprint.Inputs(memory)
   for file in cache.project_files(list(modules)):
@@ -72,10 +85,7 @@ def prepare_sets(names: Sequence[str], modules: Sequence[str], cache_dir: str) -
   partial = path.with_suffix(f'.{os.getpid()}')
   partial.write_text(json.dumps(kept, indent=1), encoding='utf-8')
   partial.replace(path)
-  return {
-    name: os.path.join(cache_dir, 'evaluation', sets[name]['folder'])
-    for name in prepare.expand(names, registered)
-  }
+  return kept
 
 
 def _kept(data: fingerprint.Inputs) -> dict[str, Any]:
@@ -112,7 +122,9 @@ def _watched(inputs: fingerprint.Inputs) -> Iterator[None]:
     if fingerprint.is_remote(path):
       inputs.sha256(path)
     elif not os.path.realpath(path).startswith(_NO_DATA):
-      if event == 'listed':
+      if event == 'sought':
+        inputs.watch(path)
+      elif event == 'listed':
         inputs.watch(os.path.join(path, '*'))
       elif os.path.isfile(path) and not path.endswith(('.py', '.pyc')):
         inputs.sha256(path)
@@ -134,10 +146,10 @@ def _note(event: str, args: tuple[Any, ...]) -> None:
 def main() -> None:
   cache.end_with(int(sys.argv[1]))
   try:
-    folders = prepare_sets(**json.load(sys.stdin))
+    kept = prepare_sets(**json.load(sys.stdin))
   except (ValueError, TypeError, OSError) as error:
     sys.exit(f'error: {error}')
-  print(json.dumps(folders))
+  print(json.dumps(kept))
 
 
 if __name__ == '__main__':

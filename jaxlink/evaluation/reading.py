@@ -26,9 +26,9 @@ from jaxlink.data.fingerprint import is_remote
 from jaxlink.evaluation import items as items_lib
 from jaxlink.names import nearest
 
-OPENED = (
-  'jaxlink.evaluation.opened'  # audit event: a remote file, which Python's own does not tell of
-)
+# Audit events, beside Python's own for files that are opened: a remote file that is, and a place where a
+# file is looked for.
+OPENED, SOUGHT = 'jaxlink.evaluation.opened', 'jaxlink.evaluation.sought'
 FOLDER = 'JAXLINK_EVALUATION'  # in the environment: where evaluation data lies
 _FIELDS = {field.name for kind in items_lib.KINDS.values() for field in dataclasses.fields(kind)}
 _FIELDS |= {'context'}
@@ -52,6 +52,7 @@ def find(directory: pathlib.Path, name: str, source: str) -> pathlib.Path:
   """
   path = directory / name
   for there in (path, path.with_name(path.name + '.gz')):
+    sys.audit(SOUGHT, str(there))
     if there.is_file():
       return there
   beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
@@ -158,10 +159,10 @@ def table(
   Raises:
     BadItem: a line has another number of columns.
   """
-  found = enumerate(lines(path), 1)
+  found = ((number, line.removesuffix('\r')) for number, line in enumerate(lines(path), 1))
   names = list(header) or next(found)[1].split(delimiter)
   for number, line in found:
-    values = line.removesuffix('\r').split(delimiter)
+    values = line.split(delimiter)
     if len(values) != len(names):
       raise items_lib.BadItem(
         f'{path}, line {number}: {len(values)} columns, and it has {len(names)}: {names}.'

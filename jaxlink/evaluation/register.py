@@ -7,7 +7,7 @@ The task works in any SeqIO pipeline. It has an example for each (context, conti
 item of K options is K examples, as T5's rank classification has them, with
 
   inputs, targets                  ids of context and continuation; bytes, until a model's own vocabulary is
-                                   put in by `seqio.mixture_or_task_with_new_vocab`
+                                   put in by `seqio.helpers.mixture_or_task_with_new_vocab`
   inputs_pretokenized, targets_…   their text
   idx, is_correct                  [item, option], and whether the option is the right one
   item                             the item's fields, as JSON
@@ -53,6 +53,7 @@ def register_evaluation(
   tokens: int = 32,
   licence: str = '',
   source: str = '',
+  note: str = '',
 ) -> seqio.Task:
   """Registers an evaluation set as a SeqIO task.
 
@@ -62,14 +63,16 @@ def register_evaluation(
       as `functools.partial(read, path)`, or what `reading.json_lines` gives. An 'id' may be left out:
       the item's number stands for it.
     kind: 'choice', 'text', 'label' or 'question'; see `jaxlink.evaluation.items`.
-    language: code of ISO 639 of what is scored, 'tr' or 'tur'; 'x-…' for a made-up language.
+    language: code of ISO 639 of what is scored, 'tr' or 'tur'; 'x-…' or 'qaa' to 'qtz' for one that has
+      no code, or is made up.
     version: raised when what the items ask has changed.
     labels: of kind 'label', the names of the classes in the order of their numbers.
     answer: of kind 'question', how a written answer is compared: 'text' or 'number'.
     stop: of kind 'question', texts that end a written answer.
     tokens: of kind 'question', most of a written answer.
     licence: of the items.
-    source: where they are from, and what to know before a score is believed.
+    source: where they are from.
+    note: what to know before a score is believed; it is printed with the scores.
 
   Returns:
     The task.
@@ -106,8 +109,9 @@ def register_evaluation(
       f'{where}: stop is {stop!r} and tokens {tokens}: a list of texts, and 1 or more.'
     )
   registry.SETS[name] = registry.RegisteredSet(
-    items, kind, language, version, tuple(labels), answer, tuple(stop), tokens, licence, source
-  )
+    items, kind, language, version, tuple(labels), answer, tuple(stop), tokens, licence, source,
+    note,
+  )  # fmt: skip
   postprocess, metrics = _METRICS[kind]
   byte = seqio.Feature(seqio.ByteVocabulary(), add_eos=False, required=False)
   return seqio.TaskRegistry.add(
@@ -122,7 +126,7 @@ def register_evaluation(
 
 def _check_language(where: str, language: str) -> None:
   """Raises ValueError for what is no code of a language that is known."""
-  if language.startswith('x-') and len(language) > 2:
+  if regex.fullmatch('x-.+|q[a-t][a-z]', language):
     return
   base = casing.base_language(language)
   if regex.fullmatch('[a-z]{2,3}', base) and languages.is_known(base):
@@ -131,7 +135,7 @@ def _check_language(where: str, language: str) -> None:
   close = f' Nearest: {meant!r}.' if meant != language.lower() else nearest(base, languages.codes())
   raise ValueError(
     f'{where}: unknown language {language!r}.{close} It is a code of ISO 639 that '
-    "jaxlink/link/formats/languages.py lists, such as 'sw' or 'swh'; 'x-…' for any other."
+    "jaxlink/link/formats/languages.py lists, such as 'sw' or 'swh'; for any other 'x-…'."
   )
 
 
@@ -168,8 +172,9 @@ class ItemSource(seqio.DataSource):
     if shard_info and shard_info.num_shards > 1:
       raise ValueError(f'{self._name}: an evaluation set is read whole, not in shards.')
 
+    found = registry.read(self._name)  # here, for TensorFlow makes errors of its own of all others
+
     def examples() -> Iterator[dict[str, Any]]:
-      found = registry.read(self._name)
       for number, item in enumerate(found.items):
         if not isinstance(item, Label) or item.split == split:
           yield _example(found, number, item)

@@ -27,6 +27,7 @@ class RegisteredSet:
   tokens: int
   licence: str
   source: str
+  note: str
 
 
 SETS: dict[str, RegisteredSet] = {}

@@ -126,6 +126,11 @@ def is_known(language: str) -> bool:
   return language.strip().lower() in _CODES
 
 
+def codes() -> tuple[str, ...]:
+  """Returns the codes of the table, one for each language."""
+  return tuple(_NAMES)
+
+
 def name(language: str) -> str:
   """Returns a language as errors show it: "Swahili ('sw')", or its code alone."""
   language = code(language)

@@ -1,0 +1,112 @@
+import math
+import random
+
+import numpy as np
+import pytest
+
+from jaxlink.comparing import curves, speedup
+from jaxlink.comparing.curves import Curve
+
+GRID = (0, 100_000, 200_000, 400_000, 800_000, 1_600_000)
+
+
+def falling(tokens=GRID, speed=1.0, offset=0.0, better='lower'):
+  """A score that is linear in the logarithm of tokens, so that interpolation is exact."""
+  values = [4.0 if t == 0 else 3.0 - 0.2 * math.log2(t * speed / 100_000) + offset for t in tokens]
+  return Curve(tuple(tokens), tuple(v if better == 'lower' else -v for v in values), better)
+
+
+@pytest.mark.parametrize('better', ['lower', 'higher'])
+@pytest.mark.parametrize('speed', [2.0, 1.37, 1.0, 0.6])
+def test_a_known_speed_up_is_found_exactly_whichever_is_ahead(speed, better):
+  a, b = falling(better=better), falling(speed=speed, better=better)
+  assert speedup.of_pairs([(a, b)], 0.95).value == pytest.approx(speed, rel=1e-12)
+  assert speedup.of_pairs([(b, a)], 0.95).value == pytest.approx(1 / speed, rel=1e-12)
+
+
+def test_grids_may_differ():
+  other = (0, 130_000, 330_000, 700_000, 1_300_000)
+  found = speedup.of_pairs([(falling(), falling(other, 1.5))], 0.95)
+  assert found.value == pytest.approx(1.5, rel=1e-12)
+
+
+def test_a_score_that_is_not_reached_is_bounded_and_never_extrapolated():
+  found = speedup.of_pairs([(falling(), falling(speed=0.5))], 0.95)
+  assert (found.reached, found.runs) == (0, 1)
+  assert found.limit == 1  # it had as many tokens, and they were not enough
+  assert found.value == pytest.approx(0.5)  # to the other's best score, which both reach
+  shorter = speedup.of_pairs([(falling(), falling(GRID[:-1]))], 0.95)
+  assert (shorter.reached, shorter.limit) == (0, 2)
+
+
+def test_a_best_score_in_the_middle_counts_as_reached_there():
+  bumpy = Curve((0, 100, 200, 400), (4.0, 3.0, 2.5, 2.7), 'lower')
+  assert bumpy.best == 2.5
+  assert bumpy.tokens_to(2.5) == 200
+  assert bumpy.tokens_to(2.75) == pytest.approx(100 * math.sqrt(2))
+  assert bumpy.tokens_to(3.5) == pytest.approx(50)  # before the first update there is no logarithm
+  assert bumpy.tokens_to(2.4) is None
+
+
+def test_a_score_that_was_there_at_the_first_evaluation_gives_a_bound_without_interval():
+  late = Curve((400_000, 1_600_000), (2.4, 2.0), 'lower')
+  slow = Curve((400_000, 1_600_000), (2.9, 2.5), 'lower')
+  found = speedup.of_pairs([(slow, late)] * 2, 0.95)
+  assert (found.bound, found.low) == ('≥', None)
+  assert found.value == pytest.approx(4.0)
+  assert speedup.of_pairs([(late, slow)] * 2, 0.95).bound == '≤'
+
+
+@pytest.mark.parametrize(
+  ('curve', 'why'),
+  [
+    (Curve((100,), (2.0,), 'lower'), 'once'),
+    (Curve((0, 100), (2.0, 2.1), 'lower'), 'never scored better'),
+    (Curve((0, 100), (0.5, 0.51), 'higher', 0.47, 0.55, 0.5), 'chance'),
+  ],
+)
+def test_where_there_is_no_speed_up_it_says_why(curve, why):
+  found = speedup.of_pairs([(curve, falling(better=curve.better))], 0.95)
+  assert found.value is None
+  assert why in found.why
+
+
+def test_the_interval_over_seeds_covers_the_true_speed_up_as_often_as_it_says():
+  rng, hits, trials, truth = random.Random(11), 0, 300, 1.4
+  for _ in range(trials):
+    pairs = []
+    for _ in range(3):
+      seed = rng.gauss(0, 0.02)  # what a pair shares
+      pairs.append((
+        falling(offset=seed + rng.gauss(0, 0.006)), falling(speed=truth, offset=seed + rng.gauss(0, 0.006)),
+      ))  # fmt: skip
+    found = speedup.of_pairs(pairs, 0.9)
+    hits += found.low <= truth <= found.high
+  assert abs(hits / trials - 0.9) < 3 * math.sqrt(0.09 / trials)
+
+
+def test_unpaired_runs_are_held_to_the_score_that_all_reach():
+  a = [falling(offset=o) for o in (0.0, 0.01)]
+  b = [falling(speed=2, offset=o) for o in (0.0, 0.01)]
+  found = speedup.of_groups(a, b, 0.95)
+  assert found.value == pytest.approx(2, rel=1e-12)
+  assert found.low < 2 < found.high
+
+
+def test_the_curve_of_the_speed_up_has_one_number_for_each_level():
+  found = speedup.of_pairs(
+    [(falling(offset=o), falling(speed=2, offset=o)) for o in (0, 0.01)], 0.9
+  )
+  assert found.curve == pytest.approx([2.0] * len(found.levels))
+  assert len(found.curve_low) == len(found.curve_high) == len(found.levels)
+  assert found.levels[0] > found.levels[-1]
+
+
+def test_a_band_is_the_mean_and_the_range_of_seeds_where_all_have_been():
+  a = Curve((0, 100, 200, 400), (4.0, 3.0, 2.5, 2.0), 'lower')
+  b = Curve((0, 100, 400, 800), (4.0, 3.2, 2.2, 1.8), 'lower')
+  found = curves.band([a, b])
+  assert found.tokens == [0, 100, 200, 400]  # b ends later, a does not
+  assert found.mean == pytest.approx([4.0, 3.1, (2.5 + 2.7) / 2, 2.1])
+  assert np.all(np.asarray(found.low) <= found.mean)
+  assert found.high[-1] == 2.2
