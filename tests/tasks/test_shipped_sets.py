@@ -178,7 +178,7 @@ def test_questions_end_where_the_answer_begins():
 
 
 def test_examinations_say_for_whom_they_are_no_evaluation():
-  warned = [name for name, one in registry.SETS.items() if 'No evaluation for' in one.source]
+  warned = [name for name, one in registry.SETS.items() if 'No evaluation for' in one.note]
   assert sorted(warned) == ['exams_tr', 'exams_tr_train']
   item = registry.read('exams_tr').items[0]
   assert item.contexts[0].startswith('Soru: ')
