@@ -8,7 +8,11 @@ from jaxlink import config
 from jaxlink.stage import Run
 
 ROOT = pathlib.Path(__file__).parents[1]
-RECIPES = sorted(path.name for path in (ROOT / 'gin').glob('*.gin'))
+RECIPES = sorted(
+  path.name
+  for path in (ROOT / 'gin').glob('*.gin')
+  if not path.name.startswith(('study_', 'testbed_'))  # grids of runs: tests/tools/test_study.py
+)
 
 
 @pytest.mark.parametrize('name', RECIPES)
