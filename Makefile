@@ -28,7 +28,7 @@ test-beam: .venv-beam/installed
 # compiled for TPUs that are not here): gigabytes, so an environment of its own.
 test-peers: .venv-peers/installed
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-peers/bin/python -m pytest -m "not shared_data" \
-	  tests/huggingface tests/generation tests/aot tests/model/attention tests/test_export.py tests/test_xla_flags.py tests/tasks
+	  tests/huggingface tests/generation tests/aot tests/model/attention tests/test_export.py tests/test_xla_flags.py tests/tasks tests/evaluation/test_harness.py
 
 lint: .venv/installed
 	$(VENV)/ruff check .

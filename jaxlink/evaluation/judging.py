@@ -46,6 +46,7 @@ class Judge:
 
   def __init__(self, scorer: Scorer, found: EvaluationSet, *, write: bool = True):
     self.set, self._scorer, self._write = found, scorer, write
+    self._sampler: Any = None
     if found.kind in ('choice', 'question'):
       self._requests = [measures.requests_of(item) for item in found.items]
       self.plan = scorer.plan(list(itertools.chain.from_iterable(self._requests)))
@@ -90,7 +91,10 @@ class Judge:
     from jaxlink.evaluation import answers  # generation is not part of training
 
     model = self._scorer.model if params is None else self._scorer.model._replace(params=params)
-    written, shortened = answers.generate_answers(model, self.set, progress=progress)
+    self._sampler = self._sampler or answers.greedy_sampler(model)
+    written, shortened = answers.generate_answers(
+      model, self.set, sampler=self._sampler, progress=progress
+    )
     marks = answers.mark(self.set, written)
     rated = measures.measure_means(self.set.items, marks, dict.fromkeys(marks, 0.0))
     groups = {

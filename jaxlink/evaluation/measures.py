@@ -81,7 +81,8 @@ def requests_of(item: Choice | Question, *, pmi: bool = True) -> list[tuple[str,
   """What has to be scored for an item: its options, and those without context for `accuracy_pmi`."""
   if isinstance(item, Question):
     return item.requests
-  alone = [('', choice) for choice in item.choices] if pmi and any(item.contexts) else []
+  alone = [('', item.delimiter + choice) for choice in item.choices]
+  alone = alone if pmi and any(item.contexts) else []
   return item.requests + alone
 
 

@@ -58,7 +58,7 @@ class Likelihood(NamedTuple):
   cut: bool
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
   """Ids that go in, ids that come out, and from which one on these count."""
 
   given: tuple[int, ...]
@@ -96,7 +96,7 @@ class Plan:
   """
 
   batches: list[_Batch]
-  texts: list[_Row]
+  texts: list[Row]
   parts: list[list[int]]
   cut: list[bool]
 
@@ -175,7 +175,7 @@ class Scorer:
 
   def plan(self, requests: Sequence[Request]) -> Plan:
     """Tokenises and packs requests; see `log_likelihoods`."""
-    known: dict[Request, tuple[_Row, bool]] = {}
+    known: dict[Request, tuple[Row, bool]] = {}
     for request in requests:
       if request not in known:
         known[request] = self._row(*request)
@@ -194,7 +194,16 @@ class Scorer:
         raise ValueError(f'{text!r} has no tokens: there is nothing to score.')
       windows = [ids[first : first + length] for first in range(0, len(ids), length)]
       parts.append(list(range(len(rows), len(rows) + len(windows))))
-      rows += [_Row((self.model.opening, *w[:-1]), tuple(w), 0) for w in windows]
+      rows += [Row((self.model.opening, *w[:-1]), tuple(w), 0) for w in windows]
+    return self._pack(rows, parts, [False] * len(parts))
+
+  def plan_rows(self, rows: Sequence[Row], parts: list[list[int]]) -> Plan:
+    """Packs rows of ids.
+
+    Args:
+      rows: what is scored.
+      parts: of each request, its rows.
+    """
     return self._pack(rows, parts, [False] * len(parts))
 
   def plan_hidden(self, texts: Sequence[str]) -> Plan:
@@ -202,8 +211,8 @@ class Scorer:
     rows, most = [], self.model.config.max_length
     for text in texts:
       ids = (self.model.opening, *self._encode(text))
-      rows.append(_Row(ids[:most], ids[:most], 0))
-    return self._pack(rows, [[i] for i in range(len(rows))], [False] * len(rows))
+      rows.append(Row(ids[:most], ids[:most], 0))
+    return self.plan_rows(rows, [[i] for i in range(len(rows))])
 
   def prepare(self, plan: Plan, params: Any = None, *, hidden: bool = False) -> None:
     """Compiles what a plan needs, for `run` or `run_hidden`; parameters may be abstract."""
@@ -268,7 +277,8 @@ class Scorer:
   def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
     """Ids of a context and of what follows it, as lm-evaluation-harness cuts them.
 
-    Both are encoded as one text, and cut where the context alone would end. Spaces at the end of the
+    The context has its own ids, and the continuation what the ids of both as one text have beyond as many.
+    Spaces at the end of the
     context go to the continuation, as pieces begin with their space.
 
     Raises:
@@ -281,18 +291,18 @@ class Scorer:
       raise ValueError(
         f'the continuation {continuation!r} of {context[-40:]!r} has no tokens of its own.'
       )
-    return whole[: len(before)], whole[len(before) :]
+    return before, whole[len(before) :]
 
-  def _row(self, context: str, continuation: str) -> tuple[_Row, bool]:
+  def _row(self, context: str, continuation: str) -> tuple[Row, bool]:
     before, after = self.encode_pair(context, continuation)
     ids = [self.model.opening, *before, *after]
     room = self.model.config.max_length + 1
     cut = len(ids) > room
     ids = ids[-room:]
     count = min(len(after), len(ids) - 1)
-    return _Row(tuple(ids[:-1]), tuple(ids[1:]), len(ids) - 1 - count), cut
+    return Row(tuple(ids[:-1]), tuple(ids[1:]), len(ids) - 1 - count), cut
 
-  def _pack(self, rows: Sequence[_Row], parts: list[list[int]], cut: list[bool]) -> Plan:
+  def _pack(self, rows: Sequence[Row], parts: list[list[int]], cut: list[bool]) -> Plan:
     texts = sorted(set(rows), key=lambda row: (-len(row.given), row))
     number = {text: i for i, text in enumerate(texts)}
     parts = [[number[rows[i]] for i in mine] for mine in parts]
@@ -425,7 +435,7 @@ def _pack_rows(members: Iterable[tuple[int, int]], room: int) -> list[list[int]]
 
 
 def _make_batch(
-  texts: Sequence[_Row], packed: Sequence[Sequence[int]], rows: int, length: int
+  texts: Sequence[Row], packed: Sequence[Sequence[int]], rows: int, length: int
 ) -> _Batch:
   names = ('tokens', 'labels', 'segments', 'positions')
   arrays = {name: np.zeros((rows, length), np.int32) for name in names}

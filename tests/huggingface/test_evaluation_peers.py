@@ -14,8 +14,8 @@ from jaxlink import run_model
 from jaxlink.evaluation import answers, items, judging, measures, prepare
 from jaxlink.evaluation.scoring import Scorer
 from jaxlink.huggingface import write
+from tests import tiny_project
 from tests.huggingface import runs
-from tests.tiny_project import ROOT
 from tools import harness_tasks
 
 torch = pytest.importorskip('torch')
@@ -46,8 +46,10 @@ class Made(NamedTuple):
 def made(request, tmp_path_factory) -> Made:
   folder = tmp_path_factory.mktemp(request.param)
   if request.param == 'trained':
-    project = request.getfixturevalue('trained')[0]
-    run = f'{project.folder}/run@20'
+    # The harness ends at an option that is longer than the model.
+    project = request.getfixturevalue('project')
+    project.train(folder / 'run', 'DecoderConfig.max_length = 192', *tiny_project.QUIET)
+    run = f'{folder}/run@20'
   else:
     run = str(folder / 'run')
     qwen3 = request.param == 'qwen3'
@@ -205,7 +207,7 @@ def test_the_command_is_lm_evals_with_our_model(made, tasks, tmp_path):
     [sys.executable, '-m', 'jaxlink.evaluation.harness', '--model', 'jaxlink', '--model_args',
      f'model={made.run}', '--tasks', 'xcopa_tr_local,asked_local', '--include_path', str(tasks),
      '--batch_size', '4', '--limit', '4', '--output_path', str(tmp_path / 'out')],
-    env={**os.environ, 'HF_HUB_OFFLINE': '1'}, cwd=ROOT, text=True, timeout=600, check=False,
+    env={**os.environ, 'HF_HUB_OFFLINE': '1'}, cwd=tiny_project.ROOT, text=True, timeout=600, check=False,
     capture_output=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]
@@ -221,4 +223,4 @@ def test_settings_that_the_model_does_not_have_are_refused(made):
   with pytest.raises(ValueError, match='max_batch_size is 8'):
     harness.HarnessModel(made.run, max_batch_size=8)
   with pytest.raises(FileNotFoundError, match='there is no directory'):
-    harness.HarnessModel(f'{made.run}-missing')
+    harness.HarnessModel(str(made.folder / 'missing'))
