@@ -8,8 +8,8 @@
 
 A model is a run's directory (its last checkpoint; with --all_steps each that was kept), DIRECTORY@STEP, or
 the folder of an exported Hugging Face model. Sets are registered in modules of tasks/ and called by name or
-pattern; --list shows them. Each score comes with what chance gives, the number of items, and the interval
-of 95 % over items; for a run also with how many items share 13 words in a row with its training text.
+pattern; --list shows them. Each score comes with what chance gives, what a model gets for which all tokens
+are equally likely (it prefers options of few tokens), the number of items, and the interval of 95 % over items; for a run also with how many items share 13 words in a row with its training text.
 
 --adherence takes two sets of texts, prompts a run with their beginnings, and tells in which of the two
 languages it goes on.
@@ -23,6 +23,7 @@ much likelier the right option is, moves first, and the interval says what the n
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -108,7 +109,7 @@ def _adherence(target: Target, models: '_Models', sets: Sequence[Any]) -> list[d
     )
   model = models.scorer(target).model._replace(params=models.params)
   bar = functools.partial(_bar, f'adherence · {os.path.basename(target.source)}')
-  found = language_mixing.measure(model, target.directory, tuple(sets), bar)
+  found = language_mixing.measure(model, target.directory, sets, bar, models.sampler(target))
   known = {'step': target.step, 'trained_tokens': models.trained_tokens}
   return [{**known, **record, 'model': target.source} for record in found]
 
@@ -117,15 +118,15 @@ def _measure(
   args: argparse.Namespace, target: Target, found: Any, models: '_Models', beside: Sequence[Any]
 ) -> dict[str, Any]:
   """A set's record on a model, from what is kept or anew."""
-  from jaxlink.evaluation import judging, records
+  from jaxlink.evaluation import records
 
-  settings = [args.write] if found.kind == 'question' else []
-  key = records.model_key(target.folder, args.tokenizer, *settings)
+  key = records.model_key(
+    target.folder, models.platform, _digest(args.tokenizer), found.kind == 'question' and args.write
+  )
   kept = records.Kept(args.cache_dir, key)
   record = kept.find(found.name, found.identity)
   if record is None:
-    scorer = models.scorer(target)
-    judge = judging.Judge(scorer, found, write=args.write)
+    judge = models.judge(target, found)
     name = f'{found.name} · {os.path.basename(target.source.rstrip("/"))}'
     verdict = judge(models.params, functools.partial(_bar, name))
     record = records.make_record(found, verdict)
@@ -138,7 +139,11 @@ def _measure(
   if target.directory and args.contamination:
     from jaxlink.evaluation import contamination
 
-    seen = contamination.of_run(target.directory, found, args.cache_dir, beside=beside)
+    try:
+      seen = contamination.of_run(target.directory, found, args.cache_dir, beside=beside)
+    except FileNotFoundError as error:
+      print(f'contamination was not looked for: {error}', file=sys.stderr)
+      seen = None
     record['contaminated'] = seen and seen.to_json()
   return record
 
@@ -148,8 +153,34 @@ class _Models:
 
   def __init__(self, args: argparse.Namespace):
     self._args, self._target, self._scorer = args, None, None
+    self._judges: dict[str, Any] = {}
+    self._sampler: Any = None
     self.params: Any = None
     self.trained_tokens: int | None = None
+
+  @functools.cached_property
+  def platform(self) -> str:
+    """What computes, which decides the precision."""
+    import jax
+
+    return jax.default_backend()
+
+  def judge(self, target: Target, found: Any) -> Any:
+    """The judge of a set, which tokenises it once for all checkpoints of a shape."""
+    from jaxlink.evaluation import judging
+
+    scorer = self.scorer(target)
+    if found.name not in self._judges:
+      self._judges[found.name] = judging.Judge(scorer, found, write=self._args.write)
+    return self._judges[found.name]
+
+  def sampler(self, target: Target) -> Any:
+    """What draws continuations."""
+    from jaxlink.evaluation import language_mixing
+
+    model = self.scorer(target).model
+    self._sampler = self._sampler or language_mixing.sampler_of(model)
+    return self._sampler
 
   def scorer(self, target: Target) -> Any:
     """The scorer of a model, whose parameters are `params` from then on."""
@@ -171,9 +202,15 @@ class _Models:
     if target.directory:
       self.trained_tokens = RunCheckpoint(target.source).meta['trained_tokens']
     if self._scorer is None or not _same_shape(self._scorer.model, model):
-      self._scorer = Scorer(model, batch_tokens=args.batch_tokens)
+      # Without parameters, of which those of one checkpoint are in memory at a time.
+      self._scorer = Scorer(model._replace(params=None), batch_tokens=args.batch_tokens)
+      self._judges, self._sampler = {}, None
     self._target, self.params = target, model.params
     return self._scorer
+
+
+def _digest(path: str) -> str:
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() if path else ''
 
 
 def _same_shape(one: Any, other: Any) -> bool:
@@ -203,7 +240,7 @@ def _targets(model: str, all_steps: bool) -> list[Target]:
 
 
 def _print(target: Target, records: Sequence[dict[str, Any]]) -> None:
-  rows = [('set', 'items', 'score', 'value', '95 % of items', 'chance')]
+  rows = [('set', 'items', 'score', 'value', '95 % of items', 'chance', 'uniform')]
   notes = []
   for record in records:
     shown = [name for name in record['scores'] if name in SHOWN]
@@ -214,12 +251,13 @@ def _print(target: Target, records: Sequence[dict[str, Any]]) -> None:
         record['set'] if first else '', f'{record["items"]:,}' if first else '', name,
         _number(score['value']), f'{_number(score["low"])} to {_number(score["high"])}',
         '' if score['chance'] is None else _number(score['chance']),
+        '' if score.get('uniform') is None else _number(score['uniform']),
       ))  # fmt: skip
     notes += _notes(record)
   widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
   print(target.source)
   for row in rows:
-    cells = (cell.rjust(w) if k in (1, 3, 5) else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
+    cells = (cell.rjust(w) if k in (1, 3, 5, 6) else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
     print(('  ' + '  '.join(cells)).rstrip())
   for note in notes:
     print(f'  {note}')

@@ -26,8 +26,7 @@ from jaxlink.data.linked import LinkedWindows
 from jaxlink.data.loader import Batches
 from jaxlink.data.tokenizer import Tokenizer
 from jaxlink.data.windows import Windows
-from jaxlink.evaluation import items, prepare
-from jaxlink.evaluation.items import EvaluationSet
+from jaxlink.evaluation import prepare
 from jaxlink.link.table import LinkTable
 from jaxlink.names import nearest
 from jaxlink.origin import Origin
@@ -107,14 +106,14 @@ class RunData:
     evaluations: caches of the held-out text.
     tokenizer: of all sources.
     special: path, sha256, size, bos and eos of the tokenizer, as its cache has them.
-    sets: evaluation sets of the loop.
+    set_folders: of the evaluation sets of the loop, by name.
   """
 
   stages: tuple[StageData, ...]
   evaluations: tuple[resolve.Source, ...]
   tokenizer: Tokenizer
   special: Mapping[str, Any]
-  sets: tuple[EvaluationSet, ...] = ()
+  set_folders: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
@@ -168,15 +167,23 @@ def open_stages(run: Run, kept: Mapping[str, Any] | None = None) -> RunData:
     opener.add_kept(stage, entry)
   for stage, sources in zip(run.stages[len(entries) :], added, strict=True):
     opener.add(stage, sources, request)
-  return RunData(tuple(opener.stages), evaluations, tokenizer, special, _read_sets(run))
+  folders = _set_folders(run, kept)
+  if folders is None:
+    folders = prepare.prepared(run.evaluation.sets, run.modules, cache_dir)
+  return RunData(tuple(opener.stages), evaluations, tokenizer, special, folders)
 
 
-def _read_sets(run: Run) -> tuple[EvaluationSet, ...]:
-  """The evaluation sets of the loop, prepared where they are not."""
+def _set_folders(run: Run, kept: Mapping[str, Any] | None) -> dict[str, str] | None:
+  """The frozen evaluation sets, where they are those of the recipe; None where they are to be prepared."""
   if not run.evaluation.sets:
-    return ()
-  folders = prepare.prepared(run.evaluation.sets, run.modules, run.data.cache_dir)
-  return tuple(items.read(folder) for folder in folders.values())
+    return {}
+  if not kept or kept.get('evaluation_sets', {}).get('names') != list(run.evaluation.sets):
+    return None
+  folders = {
+    name: os.path.join(run.data.cache_dir, folder)
+    for name, folder in kept['evaluation_sets']['folders'].items()
+  }
+  return folders if all(map(os.path.isdir, folders.values())) else None
 
 
 def open_if_prepared(run: Run) -> tuple[RunData | None, str]:
@@ -187,6 +194,10 @@ def open_if_prepared(run: Run) -> tuple[RunData | None, str]:
   """
   directory = pathlib.Path(run.directory)
   kept = read(directory) if has_begun(directory) else None
+  if _set_folders(run, kept) is None:
+    reason = prepare.stale(run.evaluation.sets, run.modules, run.data.cache_dir)
+    if reason is not None:
+      return None, f'evaluation sets: {reason}'
   entries = _still_valid(run, kept)
   if (
     len(entries) == len(run.stages)
@@ -256,6 +267,10 @@ def freeze(run: Run, directory: pathlib.Path, data: RunData) -> None:
     'tokenizer': {**data.special, 'path': os.path.relpath(data.special['path'], cache_dir)},
     'evaluation_split': run.evaluation.split,
     'evaluations': [source.to_json(cache_dir) for source in data.evaluations],
+    'evaluation_sets': {
+      'names': list(run.evaluation.sets),
+      'folders': {n: os.path.relpath(f, cache_dir) for n, f in data.set_folders.items()},
+    },
     'stages': [
       {
         'config': config.resolved(d.stage),

@@ -115,7 +115,7 @@ def test_the_table_has_chance_and_intervals(run, capsys):
   (row,) = [line for line in out.out.splitlines() if 'accuracy ' in line]
   assert row.split() == [
     'tiny_choice', '40', 'accuracy', f'{score["value"]:.4f}', f'{score["low"]:.4f}', 'to',
-    f'{score["high"]:.4f}', '0.5000',
+    f'{score["high"]:.4f}', '0.5000', f'{score["uniform"]:.4f}',
   ]  # fmt: skip
   assert set(found[0]['groups']) == {'a', 'b'}
 

@@ -130,13 +130,18 @@ def _path(found: EvaluationSet, text: _TrainingText, cache_dir: str) -> pathlib.
 
 def _look(sets: Sequence[tuple[EvaluationSet, pathlib.Path]], text: _TrainingText) -> None:
   """Compares sets with all documents and keeps what is found of each."""
-  items = [(one, item) for one, _ in sets for item in one.items]
+  tested = {
+    one.name: [i for i in one.items if getattr(i, 'split', 'test') == 'test'] for one, _ in sets
+  }
+  items = [(one, item) for one, _ in sets for item in tested[one.name]]
   index = ngram_index([item.text for _, item in items], N)
   shares = overlap(index, _documents(text)).shares
   for one, path in sets:
     own = np.array([owner is one for owner, _ in items])
     ids = [
-      item.id for item, share in zip(one.items, shares[own].tolist(), strict=True) if share > 0
+      item.id
+      for item, share in zip(tested[one.name], shares[own].tolist(), strict=True)
+      if share > 0
     ]
     kept = {
       'set': one.name, 'identity': one.identity, 'caches': text.caches, 'n': N,

@@ -3,6 +3,8 @@
 Everything is compiled once, when the evaluator is made. Scores go to the run's metrics and, with the generated
 lines, to `evaluations.jsonl`, one JSON object for each evaluated step.
 
+Records of sets have no contamination: `python -m jaxlink.evaluate` looks for it.
+
 Easy to get wrong: an evaluation that a killed run left behind. On resume, lines after the restored step
 go, and an evaluation that was due at that step and is not there is made up for.
 """
@@ -20,7 +22,7 @@ from jaxlink import mesh as mesh_lib
 from jaxlink import metrics
 from jaxlink import step as step_lib
 from jaxlink.data.blocks import Blocks
-from jaxlink.evaluation import held_out, judging, records
+from jaxlink.evaluation import held_out, items, judging, records
 from jaxlink.evaluation.scoring import Scorer
 from jaxlink.generation import text as text_lib
 from jaxlink.generation.draw import Sampling
@@ -130,15 +132,15 @@ class Evaluator:
 
   def _prepare_sets(self, model, mesh, params, data) -> list[judging.Judge]:
     """A judge of each evaluation set, with all that it needs compiled."""
-    if not data.sets:
+    if not data.set_folders:
       return []
     loaded = RunModel(
       model, params, data.tokenizer, self._bos, data.special['eos'], mesh, description=''
     )
     scorer = Scorer(loaded)
     judges = [
-      judging.Judge(scorer, judging.limited(found, self._settings.set_items), write=False)
-      for found in data.sets
+      judging.Judge(scorer, judging.limited(items.read(f), self._settings.set_items), write=False)
+      for f in data.set_folders.values()
     ]
     for judge in judges:
       judge.prepare(params)

@@ -316,7 +316,7 @@ def _lines(items: Iterable[Item]) -> Iterator[str]:
 
 
 def _digest(found: EvaluationSet) -> str:
-  settings = [found.kind, found.labels, found.answer, found.stop, found.tokens]
+  settings = [found.kind, found.language, found.labels, found.answer, found.stop, found.tokens]
   known = hashlib.sha256(json.dumps(settings).encode())
   for line in _lines(found.items):
     known.update(line.encode())

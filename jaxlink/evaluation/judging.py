@@ -42,6 +42,9 @@ class Judge:
     scorer: of the model.
     found: the set.
     write: whether questions are answered in writing, too.
+
+  Raises:
+    ValueError: a set for a probe lacks a split.
   """
 
   def __init__(self, scorer: Scorer, found: EvaluationSet, *, write: bool = True):
@@ -53,6 +56,11 @@ class Judge:
     elif found.kind == 'text':
       self.plan = scorer.plan_rolling([item.text for item in found.items])
     else:
+      there = {item.split for item in found.items}
+      if missing := [s for s in ('train', 'validation', 'test') if s not in there]:
+        raise ValueError(
+          f"{found.name} has no items of split {', '.join(missing)}: a probe needs 'train', 'validation' and 'test'."
+        )
       self.plan = scorer.plan_hidden([item.text for item in found.items])
 
   def prepare(self, params: Any) -> None:
@@ -115,14 +123,18 @@ class Judge:
       split: (states_ND[splits_N == split], labels_N[splits_N == split])
       for split in ('train', 'validation', 'test')
     }
-    found = probe.probe(
-      *parts['train'], *parts['validation'], parts['test'][0], classes=len(self.set.labels)
-    )
     tested = [item for item in items if item.split == 'test']
-    right = found.predictions == parts['test'][1]
+    cut = sum(c for item, c in zip(items, self.plan.cut, strict=True) if item.split == 'test')
+    if np.isfinite(states_ND).all():
+      found = probe.probe(
+        *parts['train'], *parts['validation'], parts['test'][0], classes=len(self.set.labels)
+      )
+      right = (found.predictions == parts['test'][1]).astype(float)
+    else:
+      right = np.full(len(tested), np.nan)
     most = np.bincount(parts['test'][1]).max() / len(tested)
     measured = measures.measure_means(tested, {'accuracy': right}, {'accuracy': float(most)})
-    return Verdict(measured, 0)
+    return Verdict(measured, cut)
 
 
 def _by_item(found: Sequence[Likelihood], counts: Sequence[int]) -> Iterator[list[Likelihood]]:
@@ -132,17 +144,14 @@ def _by_item(found: Sequence[Likelihood], counts: Sequence[int]) -> Iterator[lis
 
 
 def limited(found: EvaluationSet, limit: int) -> EvaluationSet:
-  """The set with `limit` of its items, spread evenly over it; in whole where it has no more.
+  """The set with `limit` of its (test) items, spread evenly over it; in whole where it has no more.
 
   Its identity is another one: scores of a part and of the whole are not of the same set.
   """
-  count = len(found.items)
-  if not 0 < limit < count:
+  tested = [i for i, item in enumerate(found.items) if getattr(item, 'split', 'test') == 'test']
+  if not 0 < limit < len(tested):
     return found
-  kept = tuple(found.items[i * count // limit] for i in range(limit))
-  return dataclasses.replace(found, items=kept)
-
-
-def texts_of(found: EvaluationSet) -> list[str]:
-  """What training text must not have held, of each item."""
-  return [item.text for item in found.items]
+  kept = {tested[i * len(tested) // limit] for i in range(limit)}
+  left_out = set(tested) - kept
+  items = tuple(item for i, item in enumerate(found.items) if i not in left_out)
+  return dataclasses.replace(found, items=items)

@@ -11,7 +11,7 @@ import collections
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxlink.data import resolve
@@ -19,7 +19,10 @@ from jaxlink.data.blocks import Blocks
 from jaxlink.evaluation import adherence
 from jaxlink.evaluation.items import EvaluationSet
 from jaxlink.evaluation.records import Record
+from jaxlink.generation.draw import Sampling
+from jaxlink.generation.sampler import Sampler
 from jaxlink.link.casing import base_language
+from jaxlink.link.formats import languages as languages_lib
 from jaxlink.run_model import RunModel
 
 TOKENS = 32  # of a continuation
@@ -45,17 +48,29 @@ def words_by_language(directory: str | os.PathLike) -> dict[str, Mapping[str, in
         f'language adherence needs the words of the training text, and {source.folder} is not here.'
       )
     blocks = Blocks(source.folder)
-    counts = found.setdefault(base_language(source.language), collections.Counter())
+    counts = found.setdefault(_code(source.language), collections.Counter())
     for shard in range(len(blocks.manifest['shards'])):
       counts.update(blocks.read_types(shard))
   return found
 
 
+def sampler_of(model: RunModel) -> Sampler:
+  """Draws from the model's own probabilities; it keeps its compiled programs, whatever the parameters."""
+  return Sampler(
+    model.config, model.mesh, eos=model.eos, vocabulary=model.tokenizer.size, sampling=Sampling(),
+  )  # fmt: skip
+
+
+def _code(language: str) -> str:
+  return languages_lib.code(base_language(language))
+
+
 def measure(
   model: RunModel,
   directory: str | os.PathLike,
-  sets: tuple[EvaluationSet, EvaluationSet],
+  sets: Sequence[EvaluationSet],
   progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+  sampler: Sampler | None = None,
 ) -> list[Record]:
   """Prompts a run in two languages.
 
@@ -64,16 +79,21 @@ def measure(
     directory: of the run.
     sets: texts of the one and of the other.
     progress: wraps the batches.
+    sampler: to be used again; see `sampler_of`.
 
   Returns:
     A record for each, named 'adherence_' and the set: without step and tokens. 'true' has what the true
     continuations get.
 
   Raises:
-    ValueError: a set's language is none that the run was trained on.
+    ValueError: there are not two sets in two languages, or the run was not trained on one of them.
   """
   known = words_by_language(directory)
-  languages = [base_language(found.language) for found in sets]
+  languages = [_code(found.language) for found in sets]
+  if len(sets) != 2 or languages[0] == languages[1]:
+    raise ValueError(
+      f'{", ".join(found.name for found in sets)}: language adherence is measured by two sets, in two languages.'
+    )
   for found, language in zip(sets, languages, strict=True):
     if language not in known:
       raise ValueError(
@@ -87,7 +107,7 @@ def measure(
   ):
     judged = adherence.adherence(
       model, adherence.openings(found), adherence.identifier(own, other, mine), mine,
-      tokens=TOKENS, progress=progress,
+      tokens=TOKENS, progress=progress, sampler=sampler or sampler_of(model),
     )  # fmt: skip
     records.append({
       'set': f'adherence_{found.name}', 'kind': 'adherence', 'language': found.language,

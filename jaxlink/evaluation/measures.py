@@ -12,6 +12,10 @@ The gaps move before accuracy does: the mean over items of the right option's lo
 the wrong ones', in nats (`gap`), and per byte of the option in bits (`gap_byte`). They are 0 where options
 are as likely as one another.
 
+Beside chance stands what a model gets for which every token is equally likely (`uniform`), as it nearly is before
+training: it prefers options of few tokens. Where right options are shorter than wrong ones that is above
+chance, and below it where they are longer.
+
 Intervals are percentiles of the bootstrap over items, with draws that are the same for all scores and runs.
 They tell what other items would have changed, and nothing of other seeds: `jaxlink.compare` has those.
 
@@ -31,6 +35,7 @@ from jaxlink.evaluation.scoring import Likelihood
 
 DRAWS = 1_000  # of the bootstrap
 LEVEL = 0.95
+UNIFORM = 8_192  # tokens of the vocabulary of which each is equally likely; only gaps depend on it
 _SLICE = 2**22  # numbers of resampling at a time
 
 Better = Literal['higher', 'lower']
@@ -46,6 +51,7 @@ class Score:
     high: the other end.
     chance: what a model that knows nothing gets; None where there is no such number.
     better: which direction is.
+    uniform: what a model gets for which all tokens are equally likely; None where it was not worked out.
   """
 
   value: float
@@ -53,6 +59,7 @@ class Score:
   high: float
   chance: float | None
   better: Better
+  uniform: float | None = None
 
   def to_json(self) -> dict[str, Any]:
     """Plain JSON; a value that is no number is None."""
@@ -93,40 +100,51 @@ def measure_choices(items: Sequence[Choice], found: Sequence[Sequence[Likelihood
     items: N of them.
     found: for each, the likelihoods of `requests_of`.
   """
-  names = ['accuracy', 'accuracy_char', 'accuracy_byte', 'accuracy_token']
-  names += (
-    ['accuracy_pmi']
-    if any(len(f) > len(i.choices) for i, f in zip(items, found, strict=True))
-    else []
-  )
-  values = {name: np.full(len(items), np.nan) for name in [*names, 'gap', 'gap_byte']}
-  for n, (item, likelihoods) in enumerate(zip(items, found, strict=True)):
-    K = len(item.choices)
-    nats_K = np.array([one.nats for one in likelihoods[:K]])
-    tokens_K = np.array([one.tokens for one in likelihoods[:K]])
-    chars_K = np.array([len(choice) for choice in item.choices])
-    bytes_K = np.array([len(choice.encode()) for choice in item.choices])
-    by = {
-      '': nats_K,
-      '_char': nats_K / chars_K,
-      '_byte': nats_K / bytes_K,
-      '_token': nats_K / tokens_K,
-    }
-    if 'accuracy_pmi' in values:
-      # Without a context nothing is to be taken away.
-      alone_K = [one.nats for one in likelihoods[K:]] if len(likelihoods) > K else np.zeros(K)
-      by['_pmi'] = nats_K - alone_K
-    for name, given_K in by.items():
-      values[f'accuracy{name}'][n] = _credit(given_K, item.label)
-    values['gap'][n] = _gap(nats_K, item.label)
-    values['gap_byte'][n] = _gap(nats_K / bytes_K, item.label) / math.log(2)
-  chance = float(np.mean([1 / len(item.choices) for item in items]))
+  pmi = any(len(f) > len(i.choices) for i, f in zip(items, found, strict=True))
+  rows, uniform = [], []
+  for item, likelihoods in zip(items, found, strict=True):
+    nats = np.array([one.nats for one in likelihoods])
+    tokens = np.array([one.tokens for one in likelihoods])
+    rows.append(_marks(item, nats, tokens, pmi))
+    uniform.append(_marks(item, -tokens * math.log(UNIFORM), tokens, pmi))
+  values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+  chance = _chance(items)
   drawn = means(np.stack(list(values.values()), axis=1))
   scores = {
-    name: Score(*drawn[m], 0.0 if name.startswith('gap') else chance, 'higher')
+    name: Score(
+      *drawn[m], 0.0 if name.startswith('gap') else chance, 'higher',
+      float(np.mean([row[name] for row in uniform])),
+    )
     for m, name in enumerate(values)
-  }
+  }  # fmt: skip
   return Measured(scores, values, _groups(items, values))
+
+
+def _marks(item: Choice, nats: np.ndarray, tokens: np.ndarray, pmi: bool) -> dict[str, float]:
+  """What an item adds to each score, of the likelihoods of its requests."""
+  K = len(item.choices)
+  nats_K, tokens_K = nats[:K], tokens[:K]
+  chars_K = np.array([len(choice) for choice in item.choices])
+  bytes_K = np.array([len(choice.encode()) for choice in item.choices])
+  by = {
+    'accuracy': nats_K, 'accuracy_char': nats_K / chars_K, 'accuracy_byte': nats_K / bytes_K,
+    'accuracy_token': nats_K / tokens_K,
+  }  # fmt: skip
+  if pmi:  # without a context nothing is to be taken away
+    by['accuracy_pmi'] = nats_K - (nats[K:] if len(nats) > K else 0.0)
+  found = {name: _credit(given_K, item.label) for name, given_K in by.items()}
+  found['gap'] = _gap(nats_K, item.label)
+  found['gap_byte'] = _gap(nats_K / bytes_K, item.label) / math.log(2)
+  return found
+
+
+def _chance(items: Sequence[Choice]) -> float:
+  """Of a guess; where all items have the same options, of the best one that is always given."""
+  even = float(np.mean([1 / len(item.choices) for item in items]))
+  if len({item.choices for item in items}) > 1:
+    return even
+  most = np.bincount([item.label for item in items]).max() / len(items)
+  return max(even, float(most))
 
 
 def measure_texts(items: Sequence[Text | Question], found: Sequence[Likelihood]) -> Measured:

@@ -1,7 +1,8 @@
 """Scores as they are kept: a record for each checkpoint and set, in the run's scores.jsonl.
 
 A record is plain JSON: step, trained_tokens, set, kind, language, identity, items, cut, contaminated, scores
-(each with value, low, high, chance, better) and groups. `evaluations.jsonl` of the training loop has the
+(each with value, low, high, chance, better,
+uniform) and groups. `evaluations.jsonl` of the training loop has the
 same records under 'scores'. Items one by one are kept beside the caches, by model and set, so that what was
 measured once is not measured again.
 
@@ -9,6 +10,7 @@ Easy to get wrong: what makes two scores comparable. `identity` tells the set's 
 another identity is another score, and both stay in the file.
 """
 
+import functools
 import gzip
 import hashlib
 import json
@@ -24,7 +26,7 @@ if TYPE_CHECKING:  # who reads records needs no model
   from jaxlink.evaluation.judging import Verdict
 
 FILE = 'scores.jsonl'
-_SCORING = 1  # raised where the same model and items would get another score
+_CODE = ('scoring', 'measures', 'judging', 'probe', 'answers')  # what a score is worked out by
 
 Record = dict[str, Any]
 
@@ -46,11 +48,16 @@ def make_record(found: EvaluationSet, verdict: 'Verdict') -> Record:
 
 
 def write(directory: str | os.PathLike, records: Iterable[Record]) -> None:
-  """Adds records to a run's; of one step, set and identity the last one counts."""
+  """Adds records to a run's: of one step, set and identity, scores are added to those that are there."""
   path = pathlib.Path(directory) / FILE
-  found = {_key(record): record for record in [*read(directory), *records]}
+  found: dict[tuple[Any, ...], Record] = {}
+  for record in [*read(directory), *records]:
+    before = found.get(_key(record), {})
+    merged = {**before, **record, 'scores': {**before.get('scores', {}), **record['scores']}}
+    merged['contaminated'] = record['contaminated'] or before.get('contaminated')
+    found[_key(record)] = merged
   ordered = sorted(found.values(), key=lambda record: (record['step'], record['set']))
-  beside = path.with_suffix('.tmp')
+  beside = path.with_suffix(f'.{os.getpid()}')
   lines = (json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n' for record in ordered)
   beside.write_text(''.join(lines), encoding='utf-8')
   os.replace(beside, path)
@@ -113,8 +120,18 @@ def model_key(folder: str | os.PathLike, *settings: Any) -> str:
     (str(path.relative_to(folder)), (about := path.stat()).st_size, about.st_mtime_ns)
     for path in files
   ]
-  text = json.dumps([_SCORING, os.path.abspath(folder), known, settings])
+  text = json.dumps([_code(), os.path.abspath(folder), known, settings])
   return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@functools.cache
+def _code() -> str:
+  """Digest of the modules that scores come from: a change there measures anew."""
+  here = pathlib.Path(__file__).parent
+  known = hashlib.sha256()
+  for name in _CODE:
+    known.update((here / f'{name}.py').read_bytes())
+  return known.hexdigest()
 
 
 class Kept:

@@ -154,7 +154,7 @@ class Scorer:
   def rolling(
     self, texts: Sequence[str], progress: Progress = iter, *, length: int = 0
   ) -> list[Likelihood]:
-    """Returns log p(text) of each text, in windows as held-out text is scored.
+    """Returns log p(text) of each text, in windows that do not overlap, as held-out text is scored.
 
     Args:
       texts: not empty.
@@ -208,11 +208,12 @@ class Scorer:
 
   def plan_hidden(self, texts: Sequence[str]) -> Plan:
     """Tokenises and packs texts; see `hidden`."""
-    rows, most = [], self.model.config.max_length
+    rows, cut, most = [], [], self.model.config.max_length
     for text in texts:
       ids = (self.model.opening, *self._encode(text))
       rows.append(Row(ids[:most], ids[:most], 0))
-    return self.plan_rows(rows, [[i] for i in range(len(rows))])
+      cut.append(len(ids) > most)
+    return self._pack(rows, [[i] for i in range(len(rows))], cut)
 
   def prepare(self, plan: Plan, params: Any = None, *, hidden: bool = False) -> None:
     """Compiles what a plan needs, for `run` or `run_hidden`; parameters may be abstract."""
@@ -310,7 +311,7 @@ class Scorer:
     by_length = itertools.groupby(range(len(texts)), lambda i: self._length(len(texts[i].given)))
     for length, members in by_length:
       packed = _pack_rows([(i, len(texts[i].given)) for i in members], length)
-      most = self._rows(max(1, self._batch_tokens // length))
+      most = self._rows_below(self._batch_tokens // length)
       for first in range(0, len(packed), most):
         part = packed[first : first + most]
         batches.append(_make_batch(texts, part, min(most, self._rows(len(part))), length))
@@ -327,6 +328,11 @@ class Scorer:
     """Rows of a batch: a power of two, and a number that the mesh splits."""
     ways = mesh_lib.batch_ways(self.model.mesh)
     return -(-(1 << (wanted - 1).bit_length()) // ways) * ways
+
+  def _rows_below(self, most: int) -> int:
+    """The same, and no more than `most`, as far as the mesh allows."""
+    ways = mesh_lib.batch_ways(self.model.mesh)
+    return max(ways, (1 << max(0, most.bit_length() - 1)) // ways * ways)
 
   # ── the device ──────────────────────────────────────────────────────────────
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -46,9 +47,11 @@ def binomial(n: int, p: float, level: float = 0.999) -> tuple[float, float]:
 @pytest.mark.parametrize('seed', [0, 1])
 def test_a_random_model_scores_at_chance(seed):
   verdict = judge(choice_set(), seed=seed, scale=1.0)  # as training begins
-  low, high = binomial(400, 0.5)
   for name in ('accuracy', 'accuracy_byte', 'accuracy_token', 'accuracy_pmi'):
-    assert low <= verdict.measured.scores[name].value <= high, name
+    score = verdict.measured.scores[name]
+    low, high = binomial(400, score.uniform)  # of which chance is what is left without lengths
+    assert low <= score.value <= high, name
+  assert verdict.measured.scores['accuracy_token'].uniform == 0.5
   assert verdict.cut == 0
 
 
@@ -100,6 +103,29 @@ def test_texts_questions_and_classes_have_their_scores():
   assert low <= score.value <= high  # the classes are coin flips
 
 
+def test_a_probe_of_states_that_are_no_numbers_has_no_score_and_long_texts_are_counted():
+  splits = ['train'] * 20 + ['validation'] * 10 + ['test'] * 20
+  items = tuple(Label(str(n), ' '.join(LINES[n : n + 3]), n % 2, splits[n]) for n in range(50))
+  found = EvaluationSet('l', 'label', 'tr', items, labels=('a', 'b'))
+  model = random_model(max_length=32)
+  verdict = judging.Judge(Scorer(model), found)(jax.tree.map(lambda x: x * np.nan, model.params))
+  assert verdict.measured.scores['accuracy'].to_json()['value'] is None
+  assert verdict.cut == 20
+
+
+def test_a_probe_without_training_items_is_an_error():
+  items = tuple(Label(str(n), LINES[n], n % 2) for n in range(4))
+  with pytest.raises(ValueError, match='l has no items of split train, validation'):
+    judge(EvaluationSet('l', 'label', 'tr', items, labels=('a', 'b')))
+
+
+def test_a_part_of_a_set_for_a_probe_keeps_what_trains_it():
+  splits = ['train'] * 4 + ['validation'] * 2 + ['test'] * 8
+  items = tuple(Label(str(n), LINES[n], n % 2, splits[n]) for n in range(14))
+  part = judging.limited(EvaluationSet('l', 'label', 'tr', items, labels=('a', 'b')), 2)
+  assert [item.id for item in part.items] == ['0', '1', '2', '3', '4', '5', '6', '10']
+
+
 def test_a_part_is_spread_over_the_set_and_is_another_set():
   found = choice_set(100)
   part = judging.limited(found, 10)
@@ -115,7 +141,15 @@ def test_records_are_replaced_by_step_and_set_and_read_back(tmp_path):
   records.write(tmp_path, [record])
   records.write(tmp_path, [{**record, 'cut': 7}, {**record, 'step': 1}])
   assert [(r['step'], r['cut']) for r in records.read(tmp_path)] == [(1, 0), (3, 7)]
-  assert record['scores']['accuracy'].keys() == {'value', 'low', 'high', 'chance', 'better'}
+  assert record['scores']['accuracy'].keys() == {
+    'value', 'low', 'high', 'chance', 'better', 'uniform',
+  }  # fmt: skip
+  other = {**record, 'scores': {'f1': {'value': 1}}, 'contaminated': {'items': 2}}
+  records.write(tmp_path, [other])
+  records.write(tmp_path, [record])
+  (both,) = [r for r in records.read(tmp_path) if r['step'] == 3]
+  assert both['scores'].keys() == record['scores'].keys() | {'f1'}
+  assert both['contaminated'] == {'items': 2}
   (tmp_path / records.FILE).write_text('{"step": 1\n')
   with pytest.raises(ValueError, match='line 1 is not a whole record'):
     records.read(tmp_path)

@@ -89,6 +89,22 @@ def test_chance_is_the_mean_over_items_with_different_numbers_of_options():
   assert found.scores['accuracy'].value == 0.375  # all tied
 
 
+def test_chance_of_a_classification_is_to_name_the_largest_class():
+  items = [Choice(str(n), (f'{n}',), ('spor', 'siyaset', 'bilim'), int(n > 5)) for n in range(10)]
+  found = measures.measure_choices(items, [[likelihood(-1.0)] * 3] * 10)
+  assert found.scores['accuracy'].chance == 0.6
+
+
+def test_a_model_of_equally_likely_tokens_prefers_few():
+  found = choices([(-9.0, 2), (-1.0, 3)], [(-9.0, 4), (-1.0, 3)], [(-1.0, 2), (-1.0, 2)], contexts=('',))  # fmt: skip
+  assert found.scores['accuracy'].uniform == 0.5  # right, wrong, tied
+  assert found.scores['accuracy_token'].uniform == 0.5
+  assert found.scores['gap'].uniform == pytest.approx(0)
+  longer = choices([(-1.0, 5), (-1.0, 3)], contexts=('',)).scores
+  assert longer['accuracy'].uniform == 0
+  assert longer['gap'].uniform == pytest.approx(-2 * math.log(measures.UNIFORM))
+
+
 def test_a_likelihood_that_is_no_number_makes_no_score():
   found = choices([math.nan, -1.0]).scores['accuracy']
   assert found.to_json()['value'] is None
