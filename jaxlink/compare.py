@@ -18,6 +18,7 @@ intervals are wide, with three they begin to be useful.
 
 import argparse
 import json
+import os
 import pathlib
 import sys
 
@@ -26,6 +27,9 @@ def main() -> None:
   args = _arguments()
   try:
     run(args)
+    sys.stdout.flush()
+  except BrokenPipeError:  # whoever read has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
 

@@ -210,6 +210,8 @@ class _Models:
 
 
 def _digest(path: str) -> str:
+  if path and not os.path.isfile(path):
+    raise FileNotFoundError(f'--tokenizer: there is no file {path!r}.')
   return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() if path else ''
 
 

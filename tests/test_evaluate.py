@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from jaxlink import evaluate, run_model
-from jaxlink.evaluation import records
+from jaxlink import evaluate, run_model, stage_data
+from jaxlink.evaluation import items, prepare, records
+from tests import tiny_project
 from tests.evaluation.models import turkish
 
 MODULE = """
@@ -139,3 +140,20 @@ def test_a_checkpoint_without_its_tokenizer_is_named(run, capsys, tmp_path):
     _evaluate(
       (project, copy, ''), capsys, tokenizer=str(tmp_path / 'gone.model'), sets=['tiny_text']
     )
+
+
+def test_sets_are_frozen_with_the_run_and_need_no_child(run, monkeypatch):
+  project, directory, _ = run
+  bindings = ["Run.modules = ['tiny_tasks', 'tiny_sets']", "EvaluationConfig.sets = ('tiny_*',)"]
+  recipe = tiny_project.parse(project, directory, *bindings)
+  kept = stage_data.read(directory)
+  monkeypatch.setattr(prepare, 'prepared', lambda *_: pytest.fail('a child was asked'))
+  folders = stage_data.open_stages(recipe, kept).set_folders
+  assert sorted(folders) == ['tiny_choice', 'tiny_label', 'tiny_question', 'tiny_text']
+  assert all(items.read(folder).name == name for name, folder in folders.items())
+  assert stage_data.open_if_prepared(recipe)[1] == ''
+  other = tiny_project.parse(
+    project, directory, bindings[0], "EvaluationConfig.sets = ('tiny_new',)"
+  )
+  monkeypatch.setattr(prepare, 'stale', lambda *_: 'first time for tiny_new')
+  assert stage_data.open_if_prepared(other) == (None, 'evaluation sets: first time for tiny_new')

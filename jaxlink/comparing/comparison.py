@@ -12,15 +12,13 @@ import fnmatch
 import math
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from jaxlink.comparing import against, differences, multiplier, statistics
 from jaxlink.comparing import curves as curves_lib
-from jaxlink.comparing import differences, multiplier, speedup, statistics
-from jaxlink.comparing.curves import Curve
 from jaxlink.comparing.records import Score
-from jaxlink.comparing.results import Comparison, Result, Table, Versus
+from jaxlink.comparing.results import Comparison, Result, Table
 from jaxlink.comparing.runs import Run, Setting
-from jaxlink.comparing.speedup import SpeedUp
 from jaxlink.names import nearest
 
 _VARIANT = re.compile(r'(accuracy|gap)_\w+')  # other normalisations of the same number
@@ -65,6 +63,7 @@ def compare(
   differences.check(everyone, {s.set for s in chosen}, across_tokenizers=across_tokenizers)
   found = differences.of_configs(settings, meant)
   warned = differences.warnings(settings, found, bool(meant))
+  warned += _without(settings, chosen)
   if across_tokenizers:
     warned.append('tokenizers may differ: only bits per byte are compared, and that held-out text is the '
                   'same was not checked')  # fmt: skip
@@ -114,6 +113,20 @@ def _choose(
   return chosen, [str(score) for score in every if score not in chosen]
 
 
+def _without(settings: Sequence[Setting], chosen: Sequence[Score]) -> Iterator[str]:
+  """Runs that lack a score which other seeds of their setting have, or that have none at all."""
+  for setting in settings:
+    for run in setting.runs:
+      lacks = [
+        str(score) for score in chosen
+        if score not in run.curves and any(score in other.curves for other in setting.runs)
+      ]  # fmt: skip
+      if not run.curves:
+        yield f'seed {run.seed} of {setting.name} has no score at all'
+      elif lacks:
+        yield f'seed {run.seed} of {setting.name} has no score {", ".join(lacks)}'
+
+
 def _matches(score: Score, pattern: str) -> bool:
   return any(fnmatch.fnmatchcase(name, pattern) for name in (str(score), score.set, score.measure))
 
@@ -155,77 +168,26 @@ def _result(score: Score, setting: Setting, first: Setting, level: float) -> Res
   finals = [curve.final for curve in found]
   low = high = None
   over = ''
-  if interval := statistics.of_mean(finals, level):
+  least = statistics.rounding(max(curve.resolution for curve in found))
+  if interval := statistics.of_mean(finals, level, least=least):
     low, high, over = interval.low, interval.high, 'seeds'
   elif len(found) == 1 and found[0].low is not None and found[0].high is not None:
     low, high, over = found[0].low, found[0].high, 'items'
   versus = quicker = None
+  notes: list[str] = []
   theirs = [run for run in first.runs if score in run.curves]
   if setting is not first and theirs:
-    versus, quicker = _against(score, theirs, runs, level)
+    versus, quicker, notes = against.compare(
+      score, dataclasses.replace(first, runs=tuple(theirs)), dataclasses.replace(setting, runs=tuple(runs)), level
+    )  # fmt: skip
   return Result(
     setting.name, len(runs), math.fsum(finals) / len(finals), low, high, over,
     max(curve.tokens[-1] for curve in found), curves_lib.band(found), versus, quicker,
+    notes=notes,
   )  # fmt: skip
 
 
-# ── against the baseline ────────────────────────────────────────────────────────
-
-
-def pairs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
-  """Runs of two settings with the same seeds of parameters and order, and of LINK if that is needed."""
-  for fields in (2, 3):
-    by_seed = [{run.seeds[:fields]: run for run in runs} for runs in (a, b)]
-    if [len(found) for found in by_seed] == [len(a), len(b)]:
-      return [(by_seed[0][key], by_seed[1][key]) for key in by_seed[0] if key in by_seed[1]]
-  raise AssertionError('seeds of a setting are different')
-
-
-def _against(
-  score: Score, a: Sequence[Run], b: Sequence[Run], level: float
-) -> tuple[Versus, SpeedUp]:
-  paired = pairs(a, b)
-  ours = [(x.curves[score], y.curves[score]) for x, y in paired]
-  all_a, all_b = ([run.curves[score] for run in runs] for runs in (a, b))
-  use_pairs = len(ours) > 1 or (ours and len(all_a) == len(all_b) == 1)
-  if use_pairs:
-    found = statistics.of_mean([y.final - x.final for x, y in ours], level, 'paired')
-    quicker = speedup.of_pairs(ours, level)
-    values = [(x.final, y.final) for x, y in ours]
-    value = math.fsum(y - x for x, y in values) / len(values)
-  else:
-    finals_a, finals_b = ([curve.final for curve in group] for group in (all_a, all_b))
-    found = statistics.of_difference(finals_a, finals_b, level)
-    quicker = speedup.of_groups(all_a, all_b, level)
-    value = math.fsum(finals_b) / len(finals_b) - math.fsum(finals_a) / len(finals_a)
-  n = len(ours) if use_pairs else min(len(all_a), len(all_b))
-  if found:
-    verdict = _verdict(found.low, found.high, all_a[0].better)
-    versus = Versus(
-      found.value, found.low, found.high, 'seeds', n, found.method, found.p, None, verdict, False
-    )
-    return versus, quicker
-  low, high = _over_items(all_a[0], all_b[0], value)
-  verdict, why = 'too few seeds', ''
-  if a[0].key == b[0].key:
-    verdict = 'no difference'
-    why = 'one configuration: what the two runs differ by is the noise between seeds'
-  over = 'items' if low is not None else ''
-  return Versus(value, low, high, over, n, '', None, None, verdict, False, why), quicker
-
-
-def _verdict(low: float, high: float, better: str) -> str:
-  if low <= 0 <= high:
-    return 'no difference'
-  return 'better' if (high < 0) == (better == 'lower') else 'worse'
-
-
-def _over_items(a: Curve, b: Curve, value: float) -> tuple[float | None, float | None]:
-  """The difference's interval over items, as if the two runs had other items: wider than the truth."""
-  if None in (a.low, a.high, b.low, b.high):
-    return None, None
-  half = math.hypot((a.high - a.low) / 2, (b.high - b.low) / 2)
-  return value - half, value + half
+# ── several comparisons ─────────────────────────────────────────────────────────
 
 
 def _adjusted(tables: Sequence[Table], level: float) -> tuple[list[Table], int]:
@@ -292,6 +254,11 @@ def _with_multipliers(
   if why := multiplier.missing(pools):
     warned.append(f'{table.name}: {why}')
     return table
+  if len(pools.sizes) < multiplier.SOUND:
+    warned.append(
+      f'{table.name}: {len(pools.sizes)} pools leave nothing to judge the multiplier by: it needs runs at '
+      f'{multiplier.SOUND} or more to be trusted'
+    )
   try:
     law = multiplier.fit(pools) if table.better == 'lower' else None
   except ValueError as error:

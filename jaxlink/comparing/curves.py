@@ -9,7 +9,7 @@ where higher is, so that everything here falls.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Curve:
     low: of the last evaluation, the lower end of the interval over items; None where there is none.
     high: its upper end.
     chance: what a model that knows nothing gets, or None.
+    resolution: the step in which the score goes, such as 1 / items of an accuracy; 0 where there is none.
   """
 
   tokens: tuple[int, ...]
@@ -33,6 +34,14 @@ class Curve:
   low: float | None = None
   high: float | None = None
   chance: float | None = None
+  resolution: float = 0.0
+
+  def at_tokens(self, kept: Collection[int]) -> 'Curve':
+    """The curve of some of its evaluations; without the interval over items where the last one is left out."""
+    points = [(t, v) for t, v in zip(self.tokens, self.values, strict=True) if t in kept]
+    tokens, values = (tuple(column) for column in zip(*points, strict=True)) if points else ((), ())
+    ends = (self.low, self.high) if tokens[-1:] == self.tokens[-1:] else (None, None)
+    return Curve(tokens, values, self.better, *ends, self.chance, self.resolution)
 
   @property
   def final(self) -> float:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxlink.comparing.records import UNKNOWN
 from jaxlink.comparing.runs import Run, Setting, setting_of
 from jaxlink.names import nearest
 
@@ -87,6 +88,8 @@ def check(
   seen: dict[str, Run] = {}
   for run in runs:
     for name, identity in run.identities.items():
+      if identity == UNKNOWN:  # the run's notes tell it
+        continue
       other = seen.setdefault(name, run)
       if name not in sets or (across_tokenizers and 'windows of' in identity):
         continue
@@ -112,20 +115,24 @@ def warnings(settings: Sequence[Setting], found: Sequence[Difference], named: bo
       lines.append(f'runs of {setting.name} differ in more than seeds: {", ".join(inner)}')
   things = _things(found)
   if named:
-    if others := [thing for thing, meant in things.items() if not meant]:
+    if others := [name for thing in things.items() for name in _not_meant(*thing)]:
       lines.append(f'settings differ in more than the named: {", ".join(others)}')
-    if things and not any(things.values()):
+    if found and not any(difference.meant for difference in found):
       lines.append('settings do not differ in what was named')
   elif len(things) > 1:
     lines.append(
       f'settings differ in {len(things)} things: {", ".join(things)}. --differs names those that are meant'
     )
   lines += _of_text(settings)
-  revisions = {run.start.get('git') for s in settings for run in s.runs} - {None, ''}
-  if len(revisions) > 1:
-    lines.append(
-      f'runs are of {len(revisions)} revisions of the code: {", ".join(sorted(revisions))}'
-    )
+  lines += _of_tables(settings)
+  runs = [run for setting in settings for run in setting.runs]
+  for what, of_runs in (
+    ('revisions of the code', [run.revisions for run in runs]),
+    ('versions of jax', [run.versions.get('jax', '').split(', ') for run in runs]),
+    ('kinds of device', [run.devices for run in runs]),
+  ):
+    if len(several := {one for names in of_runs for one in names} - {''}) > 1:
+      lines.append(f'runs are of {len(several)} {what}: {", ".join(sorted(several))}')
   tokens = {run.trained for setting in settings for run in setting.runs}
   if len(tokens) > 1:
     lines.append(
@@ -150,15 +157,37 @@ def _of_text(settings: Sequence[Setting]) -> Iterator[str]:
       yield f'the text of {task} is not the same: {where}'
 
 
-def _things(found: Sequence[Difference]) -> dict[str, bool]:
-  """What differs, by thing, and whether it was meant."""
-  things: dict[str, bool] = {}
+def _of_tables(settings: Sequence[Setting]) -> Iterator[str]:
+  """Sources that LINK rewrites by one policy and another table: of a setting's seeds, too."""
+  seen: dict[tuple[str, str], dict[str, str]] = {}
+  for setting in settings:
+    for run in setting.runs:
+      for source in run.sources:
+        policies = [stage.get('link', {}).get(source.task) for stage in run.config['stages']]
+        key = (source.task, json.dumps(policies, sort_keys=True))
+        if source.table:
+          seen.setdefault(key, {}).setdefault(source.table, run.name)
+  for (task, _), tables in seen.items():
+    if len(tables) > 1:
+      where = ', '.join(f'{table} in {name}' for table, name in tables.items())
+      yield f'the lexicon table of {task} is not the same: {where}'
+
+
+def _things(found: Sequence[Difference]) -> dict[str, list[Difference]]:
+  """What differs, by thing."""
+  things: dict[str, list[Difference]] = {}
   for difference in found:
     parts = _parts(difference.name)
     whole = next((i for i, part in enumerate(parts) if part in _WHOLE), len(parts) - 1)
     thing = '.'.join(part for part in parts[: whole + 1] if part != 'stages')
-    things[thing] = things.get(thing, False) or difference.meant
+    things.setdefault(thing, []).append(difference)
   return things
+
+
+def _not_meant(thing: str, parts: Sequence[Difference]) -> list[str]:
+  """The thing, or those of its parts that were not named where others were."""
+  names = [part.name for part in parts if not part.meant]
+  return names if len(names) < len(parts) else [thing]
 
 
 # ── trees ───────────────────────────────────────────────────────────────────────

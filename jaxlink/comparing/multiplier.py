@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LEAST = 3  # pool sizes for three numbers
+SOUND = 4  # that leave something to judge the fit by
 _BETAS = np.geomspace(0.01, 3.0, 300)
 _DRAWS = 400
 
@@ -167,7 +168,8 @@ def of_accuracy(pools: Pools, unique: int, scores: Sequence[float]) -> Multiplie
   if not fitted[0] <= mean <= fitted[-1] or fitted[0] == fitted[-1]:
     return None
   i = max(1, int(np.searchsorted(fitted, mean)))
-  share = (mean - fitted[i - 1]) / (fitted[i] - fitted[i - 1])
+  rise = fitted[i] - fitted[i - 1]
+  share = (mean - fitted[i - 1]) / rise if rise else 0.0  # level: the smaller pool is enough
   pool = sizes[i - 1] * (sizes[i] / sizes[i - 1]) ** share
   return Multiplier(pool / unique, None, None, unique, mean, True)
 

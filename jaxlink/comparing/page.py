@@ -97,9 +97,10 @@ def _tiles(comparison: Comparison) -> list[tuple[str, str]]:
     quick = result.speedup
     if quick and quick.value is not None:
       value, _, ends = terminal.speedup(quick).partition(' ')
-      ends = f' ({ends})' if ends else ', one seed each'
-      text = f'speed-up of {result.setting} over {comparison.baseline} to the same {_spaced(first)}{ends}'
-      found.append((value.replace('†', ''), text))
+      ends = f' ({ends})' if ends else ', one seed each' if quick.n == 1 else f', {quick.n} seeds'
+      missed = '; † the best of the baseline is not reached' if quick.reached < quick.runs else ''
+      text = f'speed-up of {result.setting} over {comparison.baseline} to the same {_spaced(first)}{ends}{missed}'
+      found.append((value, text))
   return found
 
 
@@ -269,10 +270,10 @@ def _runs(comparison: Comparison) -> Child:
   rows = []
   for setting in comparison.settings:
     for run in setting.runs:
-      versions = ', '.join(f'{k} {v}' for k, v in run.start.get('versions', {}).items() if k in ('jax', 'flax', 'optax'))  # fmt: skip
+      versions = ', '.join(f'{k} {v}' for k, v in run.versions.items() if k in ('jax', 'flax', 'optax'))  # fmt: skip
       rows.append([
         bdi(setting.name), tag('span', bdi(run.directory), class_='wrap'), '/'.join(map(str, run.seeds)), f'{run.trained:,}',
-        f'{run.planned:,}', run.start.get('git') or terminal.NONE, run.start.get('device') or terminal.NONE,
+        f'{run.planned:,}', ', '.join(run.revisions) or terminal.NONE, ', '.join(run.devices) or terminal.NONE,
         versions or terminal.NONE, run.tokenizer[:12] or terminal.NONE,
       ])  # fmt: skip
   header = ['', 'directory', 'seeds: init/order/LINK', 'tokens', 'planned', 'revision', 'device', 'versions', 'tokenizer']  # fmt: skip

@@ -12,10 +12,12 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxlink.comparing.curves import Curve
+
+UNKNOWN = '?'  # identity of held-out text of which the run kept no record
 
 
 class Score(NamedTuple):
@@ -55,6 +57,7 @@ class _Point(NamedTuple):
   language: str
   entry: Mapping[str, Any]  # value, low, high, chance, better
   remark: str = ''
+  items: int = 0
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -148,8 +151,15 @@ def _curve(points: Any) -> Curve:
   entry = ordered[-1].entry
   return Curve(
     tuple(point.tokens for point in ordered), tuple(float(point.entry['value']) for point in ordered),
-    entry['better'], entry.get('low'), entry.get('high'), entry.get('chance'),
+    entry['better'], entry.get('low'), entry.get('high'), entry.get('chance'), _resolution(ordered),
   )  # fmt: skip
+
+
+def _resolution(points: Sequence[_Point]) -> float:
+  """1 / items where the score counts items, also where a tie counts for a half, a third or a quarter; else 0."""
+  counts = [12 * point.items * point.entry['value'] for point in points]
+  whole = all(abs(count - round(count)) < 1e-6 for count in counts)
+  return 1 / points[-1].items if whole and points[-1].items else 0.0
 
 
 def _in_loop(
@@ -162,9 +172,10 @@ def _in_loop(
     step, tokens = line['step'], line['trained_tokens']
     for task, value in line.get('bits_per_byte', {}).items():
       entry = held_out.get(task, {})
-      fingerprint = pathlib.PurePath(entry.get('folder', '?')).name
+      fingerprint = pathlib.PurePath(entry.get('folder', '')).name
+      identity = f'{fingerprint}, windows of {length} tokens' if fingerprint else UNKNOWN
       yield _Point(
-        step, tokens, Score(task, 'bits_per_byte'), f'{fingerprint}, windows of {length} tokens',
+        step, tokens, Score(task, 'bits_per_byte'), identity,
         entry.get('language', ''), {'value': value, 'better': 'lower'},
       )  # fmt: skip
     for record in line.get('scores', {}).values():
@@ -184,7 +195,7 @@ def _of_record(record: Mapping[str, Any]) -> Iterator[_Point]:
   for measure, entry in record.get('scores', {}).items():
     yield _Point(
       record['step'], record['trained_tokens'], Score(record['set'], measure), record['identity'],
-      record.get('language', ''), entry, remark,
+      record.get('language', ''), entry, remark, record.get('items', 0),
     )  # fmt: skip
 
 

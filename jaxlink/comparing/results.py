@@ -65,6 +65,7 @@ class Result:
     versus: the baseline; None of itself.
     speedup: over the baseline; None of itself.
     multiplier: of data; None without monolingual runs.
+    notes: what must be said of the difference: at which tokens it is, and runs without a partner.
   """
 
   setting: str
@@ -78,6 +79,7 @@ class Result:
   versus: Versus | None = None
   speedup: SpeedUp | None = None
   multiplier: Multiplier | None = None
+  notes: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,8 +169,8 @@ def _setting(setting: Setting) -> dict[str, Any]:
   for run in setting.runs:
     entry = {
       'directory': run.directory, 'seeds': run.seeds._asdict(), 'tokenizer': run.tokenizer,
-      'trained': run.trained, 'planned': run.planned, 'git': run.start.get('git', ''),
-      'versions': run.start.get('versions', {}), 'device': run.start.get('device', ''),
+      'trained': run.trained, 'planned': run.planned, 'git': ', '.join(run.revisions),
+      'versions': run.versions, 'device': ', '.join(run.devices),
       'sources': [dataclasses.asdict(source) for source in run.sources], 'notes': list(run.notes),
       'scores': {
         str(score): {'tokens': curve.tokens, 'values': curve.values}

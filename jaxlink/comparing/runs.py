@@ -72,7 +72,7 @@ class Run:
     identities: set → what must be equal for its scores to be comparable.
     languages: set → its language; '' where it is not recorded.
     remarks: of sets, in words: items that were cut, or that the training text holds.
-    start: versions, git revision, mesh and device of its last start; {} where not recorded.
+    starts: versions, git revision, mesh and device of each start.
     trained: tokens at the last evaluation or logged step.
     planned: tokens of all stages.
     notes: what is to be told of it.
@@ -87,7 +87,7 @@ class Run:
   identities: Mapping[str, str]
   languages: Mapping[str, str]
   remarks: Mapping[str, str]
-  start: Mapping[str, Any]
+  starts: tuple[Mapping[str, Any], ...]
   trained: int
   planned: int
   notes: tuple[str, ...]
@@ -97,6 +97,30 @@ class Run:
     """Equal in runs that differ in seeds only: the configuration, and the text that it found."""
     text = [(s.task, s.fingerprint, s.table) for s in self.sources]
     return json.dumps([setting_of(self.config), text], sort_keys=True)
+
+  @property
+  def revisions(self) -> list[str]:
+    """Of the code, in the order of the run's starts."""
+    return list(dict.fromkeys(start['git'] for start in self.starts if start.get('git')))
+
+  @property
+  def devices(self) -> list[str]:
+    """That it was trained on, in the order of its starts."""
+    return list(dict.fromkeys(start['device'] for start in self.starts if start.get('device')))
+
+  @property
+  def versions(self) -> Mapping[str, str]:
+    """Of libraries: name → versions, in the order of its starts."""
+    found: dict[str, dict[str, None]] = {}
+    for start in self.starts:
+      for name, version in start.get('versions', {}).items():
+        found.setdefault(name, {})[version] = None
+    return {name: ', '.join(versions) for name, versions in found.items()}
+
+  @property
+  def seed(self) -> str:
+    """Its seeds as they are told: one number where all are the same."""
+    return str(self.seeds.init) if len(set(self.seeds)) == 1 else '/'.join(map(str, self.seeds))
 
   @property
   def name(self) -> str:
@@ -141,10 +165,14 @@ def read_run(directory: str) -> Run:
   """Reads one run.
 
   Raises:
-    ValueError: a record is broken, other than by a torn last line.
+    ValueError: a record is broken, other than by a torn last line, or config.json is not that of a run.
   """
   folder = pathlib.Path(directory)
   config = records.read_json(folder / 'config.json')
+  if not (isinstance(config, dict) and config.get('stages') and 'model' in config):
+    raise ValueError(
+      f'{folder / "config.json"} is no configuration of a run: it has no stages, or no model.'
+    )
   kept = records.read_json(folder / 'stages.json') if (folder / 'stages.json').exists() else {}
   starts = records.read_lines(folder / 'starts.jsonl')
   last = records.last_step(folder / 'metrics.jsonl')
@@ -163,7 +191,7 @@ def read_run(directory: str) -> Run:
   return Run(
     directory, config, Seeds(*(config.get(f'seed_{n}', 0) for n in Seeds._fields)),
     kept.get('tokenizer', {}).get('sha256', ''), _sources(kept, last), found.curves, found.identities,
-    found.languages, found.remarks, starts[-1] if starts else {}, trained, planned, tuple(notes),
+    found.languages, found.remarks, tuple(starts), trained, planned, tuple(notes),
   )  # fmt: skip
 
 

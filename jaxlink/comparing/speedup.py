@@ -7,6 +7,9 @@ every pair has a number, changing places gives its inverse, and two equal settin
 the baseline's best score was reached at all is told beside it, with a bound where it was not. Intervals are
 those of the mean logarithm over pairs of seeds.
 
+A curve that is evaluated more often has more chances of a good score. So of curves with other grids, evaluations
+at tokens that both have are taken; where these are few, all are, and a caveat is given.
+
 Easy to get wrong: learning-rate schedules. A run in the middle of its schedule scores worse than a run whose
 budget ends there. The run that is ahead reaches the score before its own end, and in a shorter run would have
 reached it with fewer tokens: with schedules that decay, speed-ups read closer to 1 than they are.
@@ -42,9 +45,10 @@ class SpeedUp:
     limit: where not all do, the speed-up to the baseline's best score is below this in those that do not.
     levels: scores at which the speed-up is given, as a curve; of pairs only.
     curve: speed-up at these.
-    curve_low: ends of its interval over seeds; [] with one pair.
+    curve_low: ends of its interval over seeds, nan where there is none; [] with one pair.
     curve_high: the other ends.
     why: there is no value.
+    caveat: what makes the value doubtful; '' for nothing.
   """
 
   value: float | None
@@ -60,10 +64,15 @@ class SpeedUp:
   curve_low: list[float] = dataclasses.field(default_factory=list)
   curve_high: list[float] = dataclasses.field(default_factory=list)
   why: str = ''
+  caveat: str = ''
 
 
 def of_pairs(pairs: Pairs, level: float) -> SpeedUp:
   """The speed-up from pairs of runs with the same seeds: (of the baseline, of the other)."""
+  if why := _why_not([curve for pair in pairs for curve in pair]):
+    return SpeedUp(None, n=len(pairs), why=why)
+  whole = pairs
+  pairs, caveats = zip(*(_on_one_grid(pair) for pair in pairs), strict=True)
   if why := _why_not([curve for pair in pairs for curve in pair]):
     return SpeedUp(None, n=len(pairs), why=why)
   costs = [max(a.best, b.best) for a, b in pairs]
@@ -73,10 +82,10 @@ def of_pairs(pairs: Pairs, level: float) -> SpeedUp:
     return SpeedUp(None, n=len(pairs), why=why)
   logs = [a - b for a, b in zip(logs_a, logs_b, strict=True)]
   interval = None if early_a or early_b else statistics.of_mean(logs, level, 'paired')
-  reached, limit = _reached(pairs)
+  reached, limit = _reached(whole)
   return SpeedUp(
     math.exp(math.fsum(logs) / len(logs)), *_ends(interval), n=len(pairs), bound=_bound(early_a, early_b),
-    reached=reached, runs=len(pairs), limit=limit, **_curve(pairs, level),
+    reached=reached, runs=len(pairs), limit=limit, caveat=max(caveats), **_curve(pairs, level),
   )  # fmt: skip
 
 
@@ -85,6 +94,12 @@ def of_groups(a: Sequence[Curve], b: Sequence[Curve], level: float) -> SpeedUp:
   n = min(len(a), len(b))
   if why := _why_not([*a, *b]):
     return SpeedUp(None, n=n, why=why)
+  best = min(curve.best for curve in a)
+  reached = sum(curve.best <= best for curve in b)
+  curves, caveat = _on_one_grid([*a, *b])
+  if why := _why_not(curves):
+    return SpeedUp(None, n=n, why=why)
+  a, b = curves[: len(a)], curves[len(a) :]
   cost = max(curve.best for curve in (*a, *b))
   logs_a, early_a = _logs(a, [cost] * len(a))
   logs_b, early_b = _logs(b, [cost] * len(b))
@@ -92,10 +107,26 @@ def of_groups(a: Sequence[Curve], b: Sequence[Curve], level: float) -> SpeedUp:
     return SpeedUp(None, n=n, why=why)
   early = early_a or early_b
   interval = None if early else statistics.of_difference(logs_b, logs_a, level)
-  best = min(curve.best for curve in a)
   return SpeedUp(
     math.exp(math.fsum(logs_a) / len(logs_a) - math.fsum(logs_b) / len(logs_b)), *_ends(interval),
-    n=n, bound=_bound(early_a, early_b), reached=sum(curve.best <= best for curve in b), runs=len(b),
+    n=n, bound=_bound(early_a, early_b), reached=reached, runs=len(b), caveat=caveat,
+  )  # fmt: skip
+
+
+def _on_one_grid(curves: Sequence[Curve]) -> tuple[Sequence[Curve], str]:
+  """The curves at the tokens that all were evaluated at, and a caveat where these are too few for that."""
+  grids = [{tokens for tokens in curve.tokens if tokens} for curve in curves]  # 0 tells nothing
+  shared = set.intersection(*grids)
+  end = min(map(max, grids))
+  least = min(sum(tokens <= end for tokens in grid) for grid in grids)
+  if len(shared) >= max(2, least / 2):
+    return [curve.at_tokens(shared | {0}) for curve in curves], ''
+  if all(grid == grids[0] for grid in grids):
+    return curves, ''
+  counts = sorted(map(len, grids))
+  return curves, (
+    f'runs were evaluated at other tokens, {counts[0]} to {counts[-1]} times: the best of more evaluations is '
+    'better by chance, so the speed-up favours them'
   )  # fmt: skip
 
 
@@ -151,7 +182,8 @@ def _curve(pairs: Pairs, level: float) -> dict[str, list[float]]:
   for cost in costs:
     logs = [math.log(a.tokens_to(cost) / b.tokens_to(cost)) for a, b in pairs]
     found['curve'].append(math.exp(math.fsum(logs) / len(logs)))
-    if interval := statistics.of_mean(logs, level):
-      found['curve_low'].append(math.exp(interval.low))
-      found['curve_high'].append(math.exp(interval.high))
+    if len(logs) > 1:  # nan where a few pairs agree to the last bit
+      low, high = _ends(statistics.of_mean(logs, level))
+      found['curve_low'].append(math.nan if low is None else low)
+      found['curve_high'].append(math.nan if high is None else high)
   return found

@@ -103,10 +103,12 @@ def speedup_notes(results: Sequence[Result]) -> list[str]:
   if missed:
     which = '; '.join(f'{", ".join(names)} ({count})' for count, names in missed.items())
     notes.append(
-      f"† the baseline's best score is not reached by {which}. The speed-up is to the best score that both reach"
+      f"† the baseline's best score is not reached by {which}. The speed-up is to the best score that both reach "
+      'by the last evaluation that both have'
     )
   if any(s.bound for _, s in found):
     notes.append('≥ and ≤: the score was there at the first evaluation, so the speed-up is a bound')
+  notes += [f'{name}: {s.caveat}' for name, s in found if s.caveat]
   reasons: dict[str, list[str]] = {}
   for name, s in found:
     if s.value is None:
@@ -168,6 +170,7 @@ def table_notes(table: Table) -> list[str]:
   for result in table.results:
     if result.versus and result.versus.why:
       notes.append(f'{result.setting}: {result.versus.why}')
+    notes += [f'{result.setting}: {note}' for note in result.notes]
     if result.versus and result.versus.over == 'items':
       notes.append(f'{result.setting}: the interval of the difference is over items')
     notes.append(multiplier_note(result, table))

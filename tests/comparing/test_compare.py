@@ -62,6 +62,16 @@ def test_comparing_needs_neither_jax_nor_tensorflow(tmp_path):
   assert done.returncode == 0, done.stderr
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+  directory = make(tmp_path / 'a', {'sample_tr': Law()})
+  code = f"import sys; sys.argv = ['compare', {directory!r}]\nfrom jaxlink import compare\ncompare.main()"
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run([sys.executable, '-c', code], stdout=write, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+  os.close(write)
+  assert (done.returncode, done.stderr) == (0, '')
+
+
 @pytest.mark.slow
 def test_trained_runs_with_half_the_learning_rate_or_twice_the_tokens_are_told_apart(tmp_path):
   project = tiny_project.make(tmp_path)
@@ -76,6 +86,7 @@ def test_trained_runs_with_half_the_learning_rate_or_twice_the_tokens_are_told_a
   )  # fmt: skip
 
   def train(name, seed):
+    seed += 3 * (name == 'twice')  # else its runs would be the plain ones as far as these go
     seeds = [f'Run.seed_{what} = {seed}' for what in ('init', 'order', 'link')]
     project.train(tmp_path / 'runs' / name / f'seed-{seed}', *common, *settings[name], *seeds)
 
@@ -90,5 +101,6 @@ def test_trained_runs_with_half_the_learning_rate_or_twice_the_tokens_are_told_a
   assert found['half']['versus']['verdict'] == 'worse'
   assert found['half']['speedup']['high'] < 1
   assert found['twice']['versus']['verdict'] == 'better'
-  same = found['twice']['speedup']  # one schedule, so one curve as far as the shorter run goes
-  assert (same['low'], same['value'], same['high'], same['reached']) == (1, 1, 1, 3)
+  same = found['twice']['speedup']  # a constant rate: it learns as fast, only for longer
+  assert same['low'] < 1 < same['high']
+  assert same['reached'] == 3

@@ -1,5 +1,6 @@
 import json
 import math
+import pathlib
 import random
 
 import pytest
@@ -52,6 +53,9 @@ def test_a_planted_difference_is_found_and_its_speed_up_lies_in_the_interval(stu
   twice = of(found, 'sample_tr/bits_per_byte', 'twice')
   assert twice.versus.verdict == 'better'
   assert twice.speedup.low <= 1 <= twice.speedup.high  # the same curve, only longer
+  assert twice.notes == [
+    'the difference is of scores at the ends, 4,096,000 tokens against 2,048,000'
+  ]
   assert any('not at equal tokens' in text for text in found.warnings)
 
 
@@ -115,12 +119,82 @@ def test_one_seed_each_has_no_verdict_even_with_an_interval_over_items(tmp_path)
 
 def test_only_seeds_that_both_have_are_pairs(tmp_path):
   a = [
-    make(tmp_path / 'a' / f'seed-{k}', {'sample_tr': Law(offset=k / 10)}, seed=k) for k in range(4)
+    make(
+      tmp_path / 'a' / f'seed-{k}',
+      {'sample_tr': Law(offset=k / 10)},
+      seed=k,
+      grid=GRID[: 9 if k == 3 else None],
+    )
+    for k in range(4)
   ]
-  b = [make(tmp_path / 'b' / f'seed-{k}', {'sample_tr': Law(offset=k / 10 - 0.02)}, seed=k, rate=1e-3) for k in (2, 1)]  # fmt: skip
-  versus = of(compared(*a, *b), 'sample_tr/bits_per_byte', 'b').versus
+  b = [make(tmp_path / 'b' / f'seed-{k}', {'sample_tr': Law(offset=k / 9.9 - 0.02)}, seed=k, rate=1e-3) for k in (2, 1)]  # fmt: skip
+  found = compared(*a, *b)
+  versus = of(found, 'sample_tr/bits_per_byte', 'b').versus
   assert (versus.n, versus.method) == (2, 'paired')
-  assert versus.value == pytest.approx(-0.02)
+  assert versus.value == pytest.approx(-0.02 + 1.5 * (1 / 9.9 - 1 / 10))
+  note = 'difference of 2 pairs; seeds 0, 3 of a have no partner'
+  assert note in ' '.join(terminal.describe(found).split())
+  assert results.to_json(found)['tables'][0]['results'][1]['notes'] == [note]
+
+
+def scored(folder, name, accuracies, *, steps=(2000,), items=64, **changes):
+  """A setting whose seeds have these numbers of right items."""
+  for seed, right in enumerate(accuracies):
+    lines = [fake_runs.record(step, accuracy=(right + step // 1000) / items, items=items) for step in steps]  # fmt: skip
+    make(folder / name / f'seed-{seed}', {}, seed=seed, records=lines, **changes)
+  return str(folder / name)
+
+
+def test_one_more_item_in_each_of_two_seeds_is_no_proof(tmp_path):
+  a, b = scored(tmp_path, 'a', (33, 35)), scored(tmp_path, 'b', (34, 36), rate=1e-3)
+  versus = of(compared(a, b), 'xcopa_tr/accuracy', 'b').versus
+  assert (versus.verdict, versus.n) == ('no difference', 2)
+  assert versus.low < 0 < versus.high
+  assert versus.p > 0.1
+
+
+def test_a_few_equal_differences_of_unknown_resolution_have_no_verdict(tmp_path):
+  a = [make(tmp_path / 'a' / f'seed-{k}', {'sample_tr': Law(offset=k / 10)}, seed=k) for k in range(3)]  # fmt: skip
+  b = [make(tmp_path / 'b' / f'seed-{k}', {'sample_tr': Law(offset=k / 10 - 0.02)}, seed=k, rate=1e-3) for k in range(3)]  # fmt: skip
+  versus = of(compared(*a, *b), 'sample_tr/bits_per_byte', 'b').versus
+  assert (versus.verdict, versus.p, versus.n) == ('too few seeds', None, 3)
+  assert 'agree to the last bit' in versus.why
+  same = [make(tmp_path / 'c' / f'seed-{k}', {'sample_tr': Law(offset=k / 10)}, seed=k, rate=1e-3) for k in range(3)]  # fmt: skip
+  assert of(compared(*a, *same), 'sample_tr/bits_per_byte', 'c').versus.verdict == 'no difference'
+
+
+def test_a_score_that_one_setting_has_at_more_tokens_is_compared_where_both_have_it(tmp_path):
+  a = scored(tmp_path, 'a', (10, 20, 30), steps=(1000, 2000))
+  b = scored(tmp_path, 'b', (14, 24, 35), steps=(500, 1000), rate=1e-3)
+  result = of(compared(a, b), 'xcopa_tr/accuracy', 'b')
+  assert result.versus.value == pytest.approx(13 / 3 / 64)
+  assert result.notes == [
+    'the difference is at 1,024,000 tokens, the last that both have: some runs were scored later'
+  ]
+  path = tmp_path / 'b/seed-0/scores.jsonl'
+  late = fake_runs.record(2000, accuracy=16 / 64, items=64)
+  path.write_text(path.read_text(encoding='utf-8') + json.dumps(late) + '\n', encoding='utf-8')
+  again = of(compared(a, b), 'xcopa_tr/accuracy', 'b')  # a pair at its end, two before
+  assert 'is at 1,024,000 to 2,048,000 tokens' in again.notes[0]
+  other = scored(tmp_path, 'c', (14, 24, 35), steps=(700,), rate=2e-3)
+  result = of(compared(a, other), 'xcopa_tr/accuracy', 'c')
+  assert result.versus is None
+  assert 'never scored at the same tokens' in result.notes[0]
+
+
+def test_a_seed_without_a_score_is_told(tmp_path):
+  a = arm(tmp_path, 'a', 2)
+  arm(tmp_path, 'b', 3, rate=1e-3)
+  (tmp_path / 'b/seed-1/evaluations.jsonl').unlink()
+  found = compared(a, str(tmp_path / 'b'))
+  assert 'seed 1 of b has no score at all' in found.warnings
+  assert of(found, 'sample_tr/bits_per_byte', 'b').n == 2
+  path = tmp_path / 'a/seed-1/evaluations.jsonl'
+  lines = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines()]
+  for line in lines:
+    del line['bits_per_byte']['sample_en']
+  path.write_text(''.join(json.dumps(line) + '\n' for line in lines), encoding='utf-8')
+  assert 'seed 1 of a has no score sample_en/bits_per_byte' in compared(a).warnings
 
 
 def test_a_score_that_some_runs_lack_is_compared_where_it_is(study, tmp_path):
@@ -231,6 +305,51 @@ def test_one_thing_that_was_named_gives_no_warning(tmp_path):
   assert 'settings do not differ in what was named' in compared(a, b, meant=['width']).warnings
 
 
+def edited(directory, name, old, new):
+  path = pathlib.Path(directory, name)
+  text = path.read_text(encoding='utf-8')
+  assert old in text
+  path.write_text(text.replace(old, new), encoding='utf-8')
+
+
+def test_a_part_of_link_that_was_not_named_is_warned_of(tmp_path):
+  a, b = (make(tmp_path / name, {'sample_tr': Law()}, link=ratio) for name, ratio in (('a', 0.3), ('b', 0.5)))  # fmt: skip
+  assert compared(a, b, meant=['word_ratio']).warnings == []
+  edited(b, 'config.json', '"lexicon": "sample_tr"', '"lexicon": "sample_vi"')
+  assert compared(a, b, meant=['word_ratio']).warnings == [
+    'settings differ in more than the named: stages[0].link.sample_en.lexicon'
+  ]
+  assert compared(a, b, meant=['link']).warnings == []
+
+
+def test_seeds_of_a_setting_with_another_lexicon_table_are_warned_of(tmp_path):
+  a, b = (make(tmp_path / f'seed-{k}', {'sample_tr': Law()}, seed=k, link=0.3) for k in range(2))
+  assert compared(a, b).warnings == []
+  edited(b, 'stages.json', 'link/e6ee93e134cf686a', 'link/0000000000000000')
+  assert [text for text in compared(a, b).warnings if 'lexicon table of sample_en' in text]
+
+
+def test_other_revisions_versions_and_devices_are_warned_of(tmp_path):
+  a, b = (make(tmp_path / f'seed-{k}', {'sample_tr': Law()}, seed=k) for k in range(2))
+  line = pathlib.Path(b, 'starts.jsonl').read_text(encoding='utf-8')
+  other = (
+    line.replace('de6a2dd', 'fe457b9').replace('0.10.2', '0.11.0').replace('"cpu"', '"TPU v4"')
+  )
+  pathlib.Path(b, 'starts.jsonl').write_text(other + line, encoding='utf-8')  # not the last start
+  assert compared(a, b).warnings == [
+    'runs are of 2 revisions of the code: de6a2dd, fe457b9', 'runs are of 2 versions of jax: 0.10.2, 0.11.0',
+    'runs are of 2 kinds of device: TPU v4, cpu',
+  ]  # fmt: skip
+
+
+def test_a_run_without_a_record_of_its_text_is_compared_with_a_warning(tmp_path):
+  a, b = (make(tmp_path / name, {'sample_tr': Law()}) for name in 'ab')
+  pathlib.Path(a, 'stages.json').unlink()
+  found = compared(f'a={a}', f'b={b}')
+  assert of(found, 'sample_tr/bits_per_byte', 'b').versus.value == 0
+  assert any('has no stages.json' in text for text in found.warnings)
+
+
 def test_runs_of_a_setting_that_differ_in_more_than_seeds_are_warned_of(tmp_path):
   a = make(tmp_path / 'a', {'sample_tr': Law()})
   b = make(tmp_path / 'b', {'sample_tr': Law()}, seed=1, rate=1e-3)
@@ -254,6 +373,10 @@ def test_the_multiplier_comes_from_monolingual_runs(tmp_path):
   multiplier = of(found, 'sample_tr/bits_per_byte', 'mixed').multiplier
   assert multiplier.value == pytest.approx(2.5, rel=0.01)
   assert multiplier.within
+  assert not any('pools' in text for text in found.warnings)
+  three = compared(mixed, monolingual=runs.read_settings(pools[:3]), language='tr')
+  assert of(three, 'sample_tr/bits_per_byte', 'mixed').multiplier.value > 0
+  assert any('3 pools leave nothing to judge the multiplier by' in text for text in three.warnings)
   few = compared(mixed, monolingual=runs.read_settings(pools[:2]), language='tr')
   assert any('Missing: runs on 1 or more other amounts' in text for text in few.warnings)
   with pytest.raises(ValueError, match='reads text in en, too'):

@@ -78,4 +78,6 @@ def test_accuracy_has_a_monotone_fit_and_is_not_extrapolated():
   found = multiplier.of_accuracy(pools, 100, [0.615])
   assert found.value == pytest.approx(4 * math.sqrt(2))  # half-way from 0.57 at 400 to 0.66
   assert multiplier.of_accuracy(pools, 100, [0.70]) is None
+  level = multiplier.of_accuracy(Pools((100, 200, 400), (0.25, 0.25, 0.4)), 100, [0.25])
+  assert level.value == 1  # the smallest pool has that score
   assert multiplier.monotone([1, 3, 2], [1, 1, 2]) == pytest.approx([1, 7 / 3, 7 / 3])

@@ -5,7 +5,7 @@ import pytest
 from jaxlink.comparing import comparison, page, plots, runs
 from tests.auditing.test_page import HOSTILE, check
 from tests.comparing import fake_runs
-from tests.comparing.fake_runs import Law, make
+from tests.comparing.fake_runs import GRID, Law, make
 
 UNSAFE = re.compile(r'url\((?!#)|@import|https?:')
 
@@ -108,6 +108,18 @@ def test_names_of_the_user_cannot_become_markup(tmp_path):
   b = make(tmp_path / 'b', {'sample_tr': Law()}, rate=1e-3)
   text = rendered([f'{HOSTILE.replace("=", "")}={a}', f'plain={b}'])
   assert not {name for name, _ in check(text)} & {'script', 'img'}
+
+
+def test_a_bound_of_several_seeds_is_not_said_to_be_of_one(tmp_path):
+  grid = GRID[4:]
+  for name, speed, rate in (('slow', 1.0, 4e-3), ('fast', 0.1, 2e-3)):
+    for seed in range(3):
+      make(tmp_path / name / f'seed-{seed}', {'sample_tr': Law(speed)}, seed=seed, rate=rate, grid=grid)  # fmt: skip
+  text = rendered([str(tmp_path)], baseline='slow')
+  tile = re.search(r'<ul class="tiles">.*?</ul>', text)[0]
+  assert re.search(r'<b>≤×0\.\d+†</b>', tile)
+  assert ', 3 seeds; † the best of the baseline is not reached' in tile
+  assert 'one seed each' not in tile
 
 
 def test_tokens_are_short_on_axes():

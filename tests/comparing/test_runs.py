@@ -165,6 +165,34 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
     runs.read_run(directory)
 
 
+@pytest.mark.parametrize('text', ['{}', '[]', '{"model_type": "llama"}', '{"stages": [1]}'])
+def test_a_configuration_of_something_else_is_named(tmp_path, text):
+  directory = make(tmp_path / 'a', TR)
+  pathlib.Path(directory, 'config.json').write_text(text, encoding='utf-8')
+  with pytest.raises(ValueError, match=r'a/config\.json is no configuration of a run'):
+    runs.read_run(directory)
+
+
+def test_a_score_that_counts_items_has_their_resolution(tmp_path):
+  records = [fake_runs.record(2000, accuracy=251.5 / 500), fake_runs.record(2000, 'sib200_tr', 0.61234)]  # fmt: skip
+  found = runs.read_run(make(tmp_path / 'a', TR, records=records)).curves
+  assert found[Score('xcopa_tr', 'accuracy')].resolution == 1 / 500
+  assert found[Score('sib200_tr', 'accuracy')].resolution == 0
+  assert found[BITS].resolution == 0
+
+
+def test_all_starts_of_a_run_are_told(tmp_path):
+  directory = make(tmp_path / 'a', TR)
+  path = pathlib.Path(directory, 'starts.jsonl')
+  start = json.loads(path.read_text(encoding='utf-8'))
+  again = {**start, 'git': 'fe457b9', 'versions': {'jax': '0.11.0'}}
+  path.write_text(''.join(json.dumps(one) + '\n' for one in (start, again, again)), encoding='utf-8')  # fmt: skip
+  found = runs.read_run(directory)
+  assert found.revisions == ['de6a2dd', 'fe457b9']
+  assert found.versions['jax'] == '0.10.2, 0.11.0'
+  assert found.devices == ['cpu']
+
+
 def test_only_the_end_of_long_metrics_is_read(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   lines = [json.dumps({'step': n, 'trained_tokens': n}) for n in range(1000)]

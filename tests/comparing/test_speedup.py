@@ -30,6 +30,28 @@ def test_grids_may_differ():
   assert found.value == pytest.approx(1.5, rel=1e-12)
 
 
+def test_more_evaluations_of_one_run_are_no_speed_up():
+  rng, logs = random.Random(2), []
+  fine = tuple(range(0, 1_600_001, 25_000))
+  flat = lambda t: 4.0 if t == 0 else 2.0 - 0.02 * math.log2(t / 100_000)  # noqa: E731
+  for _ in range(100):
+    often, rare = (Curve(grid, tuple(flat(t) + rng.gauss(0, 0.05) for t in grid), 'lower') for grid in (fine, fine[::8]))  # fmt: skip
+    found = speedup.of_pairs([(rare, often)], 0.95)
+    logs.append(math.log(found.value))
+    assert not found.caveat
+  mean, error = np.mean(logs), np.std(logs) / math.sqrt(len(logs))
+  assert abs(mean) < 3 * error
+
+
+def test_runs_that_were_never_evaluated_at_the_same_tokens_have_a_caveat():
+  other = tuple(range(0, 1_600_001, 33_000))
+  for found in (
+    speedup.of_pairs([(falling(), falling(other, 1.5))], 0.95),
+    speedup.of_groups([falling()], [falling(other, 1.5)], 0.95),
+  ):
+    assert found.caveat.startswith('runs were evaluated at other tokens, 5 to 48 times')
+
+
 def test_a_score_that_is_not_reached_is_bounded_and_never_extrapolated():
   found = speedup.of_pairs([(falling(), falling(speed=0.5))], 0.95)
   assert (found.reached, found.runs) == (0, 1)
@@ -95,10 +117,14 @@ def test_unpaired_runs_are_held_to_the_score_that_all_reach():
 
 def test_the_curve_of_the_speed_up_has_one_number_for_each_level():
   found = speedup.of_pairs(
-    [(falling(offset=o), falling(speed=2, offset=o)) for o in (0, 0.01)], 0.9
+    [(falling(offset=o), falling(speed=2 + o, offset=o)) for o in (0, 0.01)], 0.9
   )
-  assert found.curve == pytest.approx([2.0] * len(found.levels))
-  assert len(found.curve_low) == len(found.curve_high) == len(found.levels)
+  assert found.curve == pytest.approx([math.sqrt(2 * 2.01)] * len(found.levels))
+  assert found.curve_low == pytest.approx([found.low] * len(found.levels))
+  assert found.curve_high == pytest.approx([found.high] * len(found.levels))
+  same = speedup.of_pairs([(falling(), falling(speed=2))] * 2, 0.9)
+  assert np.isnan(same.curve_low).any()  # a few that agree have no interval
+  assert len(same.curve_low) == len(same.levels)
   assert found.levels[0] > found.levels[-1]
 
 

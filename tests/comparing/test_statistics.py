@@ -39,10 +39,28 @@ def test_too_few_runs_give_no_interval():
   assert statistics.of_difference([1.0, 1.1], [], 0.95) is None
 
 
-def test_runs_that_agree_to_the_last_bit_have_an_interval_without_width():
+def test_a_few_runs_that_agree_to_the_last_bit_tell_nothing_of_seeds():
   same = statistics.of_mean([0.0, 0.0], 0.95)
   assert (same.low, same.high, same.p) == (0, 0, 1)
-  assert statistics.of_mean([0.5, 0.5], 0.95).p == 0
+  assert statistics.of_mean([0.5] * 4, 0.95) is None
+  assert (
+    statistics.of_mean([0.512 - 0.51, 0.522 - 0.52], 0.95) is None
+  )  # equal but for the last bit
+  assert statistics.of_difference([0.1, 0.1], [0.2, 0.2], 0.95) is None
+  assert statistics.of_mean([0.5] * 5, 0.95).p == 0
+
+
+def test_counts_of_items_differ_as_often_as_the_level_allows():
+  rng, items, trials, wrong = random.Random(5), 64, 1_000, {0.05: 0, 1e-4: 0}
+  least = 2 * statistics.rounding(1 / items)
+  for _ in range(trials):
+    shares = [sum(rng.random() < 0.04 for _ in range(2 * items)) / items - 0.08 for _ in range(2)]
+    rounded = [round(share * items) / items for share in shares]
+    found = statistics.of_mean(rounded, 0.95, least=least)
+    for p in wrong:
+      wrong[p] += found.p < p
+  assert wrong[0.05] < 0.05 * trials + 3 * math.sqrt(0.0475 * trials)
+  assert wrong[1e-4] == 0
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
