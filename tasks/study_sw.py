@@ -8,7 +8,8 @@ Wants, below $JAXLINK_DATA (default: data/):
         --text sw=data/text/sw.train.jsonl.gz --out data/tokenizers/en_sw.model
   lexicons/en-sw.tsv        word pairs, such as GATITOS, MUSE or Wiktionary lists (docs/link.md)
   lexicons/en-sw.shuffled.tsv    for the setting 'random words 0.3' alone:
-    python tools/shuffle_lexicon.py data/lexicons/en-sw.tsv data/lexicons/en-sw.shuffled.tsv --target sw
+    python tools/shuffle_lexicon.py data/lexicons/en-sw.tsv data/lexicons/en-sw.shuffled.tsv --target sw \\
+        --text data/text/en.train.jsonl.gz --tokenizer data/tokenizers/en_sw.model
 
 Text is JSONL, plain text, Parquet or ArrayRecord, compressed or not; several files to a split are read in turn. Held-out
 text of 40 to 60 KB a language costs one core a few seconds each time.

@@ -36,9 +36,11 @@ def parse_arguments() -> argparse.Namespace:
   )  # fmt: skip
   parser.add_argument('--jobs', type=int, default=0, help='runs at a time (one to a GPU, or one)')
   parser.add_argument(
-    '--only', nargs='+', metavar='SETTING', default=[], help='these settings (Study.chosen)'
+    '--only', nargs='+', metavar='SETTING', default=[], help='train these settings (Study.chosen)'
   )
-  parser.add_argument('--seeds', type=int, nargs='+', default=[], help='these seeds (Study.seeds)')
+  parser.add_argument(
+    '--seeds', type=int, nargs='+', default=[], help='train these seeds (Study.seeds)'
+  )
   parser.add_argument('--dry_run', action='store_true', help='print the grid, write nothing')
   parser.add_argument('--table', action='store_true', help='print the tables, train nothing')
   parser.add_argument('--one', metavar='SETTING', help=argparse.SUPPRESS)  # what a child is told
@@ -58,13 +60,14 @@ if __name__ == '__main__':
   # This checkout, in place of its tools/, for what is imported here and by children.
   sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+import functools
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxlink.stop import Terminated, terminable
 from tools import study_runner, study_tables
-from tools.study_grid import Arm, Study, load, make_arm, make_grid
+from tools.study_grid import Arm, Study, add_recorded, load, make_arm, make_grid
 
 
 def finish(study: Study, arms: Sequence[Arm]) -> int:
@@ -76,10 +79,9 @@ def finish(study: Study, arms: Sequence[Arm]) -> int:
   code = 0
   if study.evaluations and finished:
     folders = [arm.run.directory for group in finished.values() for arm in group]
-    sets = ['--sets', *study.evaluations, '--modules', *study.run.modules]
-    code = _call(
-      'evaluate', *folders, *sets, '--all_steps', '--cache_dir', study.run.data.cache_dir
-    )
+    how = ['--limit', str(study.evaluation_items), '--cache_dir', study.run.data.cache_dir]
+    how += ['--all_steps'] if study.evaluate_all_steps else []
+    code = _call('evaluate', *folders, '--sets', *study.evaluations, *how)
   if study.baseline in finished and len(finished) > 1:
     named = [f'{s}={",".join(a.run.directory for a in group)}' for s, group in finished.items()]
     pages = [
@@ -113,9 +115,18 @@ def run_study(args: argparse.Namespace) -> int:
   if args.dry_run:
     print(study_tables.plan(study, arms))
     return 0
+  # --only and --seeds say what is trained; what is told and compared is all that there is.
+  every = functools.partial(add_recorded, study, args.gin_file, args.gin_bindings, arms)
   if args.table:
-    print(study_tables.report(study, arms))
+    print(study_tables.report(study, every()))
     return 0
+  with study_runner.claim(study.directory):
+    return _train(args, study, arms, every)
+
+
+def _train(
+  args: argparse.Namespace, study: Study, arms: Sequence[Arm], every: Callable[[], list[Arm]]
+) -> int:
   where = study_runner.places(args.jobs)
   print(f'{len(arms)} runs, {len(where)} at a time, in {study.directory}', flush=True)
   study_runner.prepare(arms)
@@ -123,7 +134,7 @@ def run_study(args: argparse.Namespace) -> int:
   command += [part for binding in args.gin_bindings for part in ('--gin_bindings', binding)]
   runner = study_runner.Runner(study.directory, arms, command, where)
   runner.run()
-  print(study_tables.report(study, arms), flush=True)
+  print(study_tables.report(study, every()), flush=True)
   if runner.signal:
     left = sum(not arm.complete for arm in arms)
     print(f'{runner.signal}: {left} of {len(arms)} runs are left; the same command goes on.')
@@ -131,7 +142,7 @@ def run_study(args: argparse.Namespace) -> int:
   if runner.failed:
     names = '; '.join(arm.name for arm in runner.failed)
     print(f'error: {len(runner.failed)} runs failed: {names}', file=sys.stderr)
-  return finish(study, arms) or int(bool(runner.failed))
+  return finish(study, every()) or int(bool(runner.failed))
 
 
 def main(args: argparse.Namespace) -> int:

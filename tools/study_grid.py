@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Sequence
 
 from jaxlink import config, run_directory
@@ -31,8 +32,9 @@ class Study:
     baseline: the setting that others are compared with.
     chosen: settings that are run where the command names none; () for all.
     differs: what is meant to differ, for `python -m jaxlink.compare --differs`; () warns of nothing.
-    evaluations: sets, or patterns, by which `python -m jaxlink.evaluate` judges all checkpoints at the end.
+    evaluations: sets, or patterns, by which `python -m jaxlink.evaluate` judges finished runs at the end.
     evaluation_items: so many items of each of them; 0 for all.
+    evaluate_all_steps: judge each checkpoint that was kept, not the last one alone.
     purpose: the question, in a line.
   """
 
@@ -45,6 +47,7 @@ class Study:
   differs: tuple[str, ...] = ()
   evaluations: tuple[str, ...] = ()
   evaluation_items: int = 0
+  evaluate_all_steps: bool = False
   purpose: str = ''
 
   def __post_init__(self):
@@ -179,3 +182,27 @@ def make_grid(
   for arm in arms:
     run_directory.check_config(arm.run, arm.directory)
   return arms
+
+
+def add_recorded(
+  study: Study, gin_file: str, bindings: Sequence[str], arms: Sequence[Arm]
+) -> list[Arm]:
+  """Returns the arms, and all other runs of the study that its directory holds, in the order of the grid.
+
+  A directory that holds another run than the study now says is named and left out.
+  """
+  found = {(arm.seed, arm.setting): arm for arm in arms}
+  for setting in study.settings:
+    for path in pathlib.Path(study.directory, slug(setting)).glob('seed-*/config.json'):
+      number = path.parent.name.removeprefix('seed-')
+      if not number.isdigit() or (int(number), setting) in found:
+        continue
+      arm = make_arm(study, gin_file, bindings, setting, int(number))
+      try:
+        run_directory.check_config(arm.run, arm.directory)
+      except ValueError as error:
+        print(f'{arm.name}, is left out: {error}', file=sys.stderr)
+        continue
+      found[arm.seed, setting] = arm
+  settings = list(study.settings)
+  return sorted(found.values(), key=lambda arm: (arm.seed, settings.index(arm.setting)))

@@ -24,6 +24,7 @@ from typing import Any
 
 import tqdm
 
+from jaxlink import run_directory
 from jaxlink.data import resolve
 from tools.study_grid import Arm
 
@@ -60,6 +61,23 @@ def _gpus() -> list[str]:
     return []
   listed = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, check=False)
   return [str(k) for k in range(listed.stdout.count('GPU '))]
+
+
+@contextlib.contextmanager
+def claim(directory: str) -> Iterator[None]:
+  """Holds a study's directory against a second study in it; the lock ends with the process.
+
+  Raises:
+    ValueError: another process holds it.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      # Not `claim`, which asks JAX for the number of hosts: this process leaves all devices to its children.
+      stack.enter_context(run_directory._locked(pathlib.Path(directory)))
+    except ValueError as error:
+      message = str(error).replace('another run', 'another study')
+      raise ValueError(message.replace('Run.directory', 'Study.directory')) from None
+    yield
 
 
 def prepare(arms: Sequence[Arm]) -> None:
@@ -148,8 +166,11 @@ class Runner:
       'seconds': round(time.time() - began, 1), 'exit_code': child.returncode, 'step': arm.step,
       'side_by_side': self._together, **place,
     }  # fmt: skip
-    with open(self._log, 'a', encoding='utf-8') as file:
-      file.write(json.dumps(line, ensure_ascii=False) + '\n')
+    with open(self._log, 'a+b') as file:
+      # What a power cut left of a line stays one of its own.
+      if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b'\n':
+        file.write(b'\n')
+      file.write(json.dumps(line, ensure_ascii=False).encode() + b'\n')
     if child.returncode == 0:
       self._finished.add(arm.name)
       what = 'finished'

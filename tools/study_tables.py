@@ -11,9 +11,13 @@ import json
 import pathlib
 import re
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jaxlink.comparing import speedup
+from jaxlink.comparing import statistics as intervals
+from jaxlink.comparing.curves import Curve
 from jaxlink.evaluation.records import read_evaluations
 from tools.study_grid import Arm, Study
 from tools.study_runner import LOG
@@ -53,7 +57,14 @@ def report(study: Study, arms: Sequence[Arm]) -> str:
   write_csv(pathlib.Path(study.directory) / 'runs.csv', found)
   parts = [study.purpose, markdown(names, [[row.get(name) for name in names] for row in found])]
   if any(row['status'] == 'finished' for row in found):
-    parts += [sources_read(arms), doses(arms), last_scores(study, found), curves(arms)]
+    parts += [sources_read(arms), doses(arms), last_scores(study, found), speed_ups(study, arms)]
+    # Controls that came later have a table of their own, so that fewer seeds of them hide none of the others.
+    chosen = study.chosen or tuple(study.settings)
+    groups = (
+      [arm for arm in arms if arm.setting in chosen],
+      [arm for arm in arms if arm.setting not in chosen or arm.setting == study.baseline],
+    )
+    parts += [curves(group) for group in groups if len({arm.setting for arm in group}) > 1]
   return '\n\n'.join(filter(None, parts))
 
 
@@ -66,9 +77,15 @@ def rows(study: Study, arms: Sequence[Arm]) -> list[Row]:
   """
   seconds: dict[tuple[str, int], float] = {}
   log = pathlib.Path(study.directory) / LOG
-  for line in log.read_text(encoding='utf-8').splitlines() if log.exists() else []:
-    start = json.loads(line)
-    key = start['setting'], start['seed']
+  lines = log.read_text(encoding='utf-8', errors='replace').splitlines() if log.exists() else []
+  for number, line in enumerate(lines, 1):
+    try:
+      start = json.loads(line)
+      key = start['setting'], start['seed']
+    except (ValueError, TypeError, KeyError):
+      if line.strip():
+        print(f'{log}, line {number} is not whole; its seconds are not counted', file=sys.stderr)
+      continue
     seconds[key] = seconds.get(key, 0.0) + start['seconds']
   return [_row(arm, seconds.get((arm.setting, arm.seed))) for arm in arms]
 
@@ -123,7 +140,8 @@ def sources_read(arms: Sequence[Arm]) -> str:
 def doses(arms: Sequence[Arm]) -> str:
   """What LINK did in the finished runs of each setting, means over seeds; '' where no run has LINK.
 
-  'inserted' is the share of the tokens read in the source's stream that LINK put there.
+  'inserted' is the share of the tokens read in the source's stream that LINK put there; then of all that
+  the runs read.
   """
   lines = []
   for setting, metas in _finished(arms).items():
@@ -140,9 +158,10 @@ def doses(arms: Sequence[Arm]) -> str:
       lines.append([
         setting, source, words, *(f'{share:.1%}' for share in shares), f'{inflation:.3f}',
         f'{dose["tokens_inserted"] / read:.1%}',
+        f'{dose["tokens_inserted"] / statistics.mean(meta["trained_tokens"] for meta in metas):.1%}',
       ])  # fmt: skip
   header = ['setting', 'source', 'words', 'covered', 'eligible', 'replaced', 'stop words replaced',
-            'inflation', 'inserted tokens']  # fmt: skip
+            'inflation', 'inserted tokens', 'of all tokens']  # fmt: skip
   return markdown(header, lines) if lines else ''
 
 
@@ -203,11 +222,11 @@ def last_scores(study: Study, found: Sequence[Row]) -> str:
       lines.append([
         name.removeprefix(_SCORE), setting, ' '.join(map(str, by_seed)), _number(statistics.mean(values)),
         _number(statistics.stdev(values)) if len(values) > 1 else None,
-        _number(statistics.mean(paired), '+') if paired else None,
+        _number(statistics.mean(paired), '+') if paired else None, _interval(paired, '+.4f'),
         ', '.join(_number(value, '+') for value in paired),
       ])  # fmt: skip
   header = ['text', 'setting', 'seeds', 'mean bits per byte', 'standard deviation',
-            f'minus {study.baseline!r}, mean', 'by seed']  # fmt: skip
+            f'minus {study.baseline!r}, mean', 'interval of 95 %', 'by seed']  # fmt: skip
   return markdown(header, lines)
 
 
@@ -235,6 +254,44 @@ def curves(arms: Sequence[Arm]) -> str:
       if seeds:
         lines.append([text, f'{tokens:,}', *means, ' '.join(map(str, sorted(seeds)))])
   return markdown(['text', 'tokens', *names, 'seeds'], lines)
+
+
+def speed_ups(study: Study, arms: Sequence[Arm]) -> str:
+  """How many tokens the baseline needs per token of each other setting, to the best score that both reach.
+
+  As `python -m jaxlink.compare` has it, of finished pairs of runs; '' where there are none.
+  """
+  found: dict[tuple[str, str], dict[int, Curve]] = {}
+  for arm in arms:
+    points: dict[str, list[tuple[int, float]]] = {}
+    for record in read_evaluations(arm.directory).values() if arm.complete else ():
+      for text, score in record['bits_per_byte'].items():
+        if score is not None:
+          points.setdefault(text, []).append((record['trained_tokens'], score))
+    for text, pairs in points.items():
+      tokens, values = zip(*sorted(pairs), strict=True)
+      found.setdefault((text, arm.setting), {})[arm.seed] = Curve(tokens, values, 'lower')
+  lines = []
+  for (text, setting), curves_of in found.items():
+    base = found.get((text, study.baseline), {})
+    seeds = sorted(set(base) & set(curves_of))
+    if setting == study.baseline or not seeds:
+      continue
+    of = speedup.of_pairs([(base[seed], curves_of[seed]) for seed in seeds], 0.95)
+    each = [speedup.of_pairs([(base[seed], curves_of[seed])], 0.95).value for seed in seeds]
+    ends = '' if of.low is None else f'{of.low:.2f} to {of.high:.2f}'
+    lines.append([
+      text, setting, ' '.join(map(str, seeds)), of.why or f'{of.bound}{of.value:.2f}', ends,
+      ', '.join('–' if one is None else f'{one:.2f}' for one in each), f'{of.reached} of {of.runs}',
+    ])  # fmt: skip
+  header = ['text', 'setting', 'seeds', 'speed-up', 'interval of 95 %', 'by seed',
+            f'reach the best of {study.baseline!r}']  # fmt: skip
+  return markdown(header, lines) if lines else ''
+
+
+def _interval(values: Sequence[float], form: str) -> str:
+  found = intervals.of_mean(values, 0.95, 'paired')
+  return '' if found is None else f'{found.low:{form}} to {found.high:{form}}'
 
 
 def _number(value: float, sign: str = '') -> str:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from jaxlink import config
+from jaxlink import compare, config, evaluate
 from tools import study, study_grid, study_runner, study_tables
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -175,6 +175,7 @@ parser.add_argument('--cores', nargs='+'), parser.add_argument('--parent')
 args = parser.parse_args()
 here = pathlib.Path({root!r})
 planned = json.loads((here / 'planned.json').read_text())[f'{{args.one}}, seed {{args.seed}}']
+own = planned.pop('test')
 folder = pathlib.Path(planned['directory'])
 def leave(step):
   meta = folder / 'checkpoints' / str(step) / 'meta'
@@ -188,23 +189,23 @@ def leave(step):
   (folder / 'stages.json').write_text(json.dumps({{'stages': [{{'tokens': {{'en': 1760, 'tr': 12}}}}]}}))
 def stop(number, frame):
   time.sleep(0.5 if args.one == 'slow' else 0)  # a place is free while the other run still saves
-  leave(planned['steps'] // 2)
+  leave(own['steps'] // 2)
   sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
 (folder / 'config.json').write_text(json.dumps(planned))
 events = open(here / 'events', 'a')
 print('begin', args.one, args.seed, *args.cores, file=events, flush=True)
-time.sleep(planned['takes'])
+time.sleep(own['takes'])
 # As many as there are places go on together, however slow the machine.
 begun = lambda: (here / 'events').read_text().count('begin')
-wanted, until = -(-begun() // planned['jobs']) * planned['jobs'], time.monotonic() + 30
+wanted, until = -(-begun() // own['jobs']) * own['jobs'], time.monotonic() + 30
 while begun() < wanted and time.monotonic() < until:
   time.sleep(0.02)
 print('end', args.one, args.seed, *args.cores, file=events, flush=True)
-if planned['fails']:
+if own['fails']:
   sys.exit('error: no space left')
-leave(planned['steps'])
-scores = [(0, 3.0), (planned['steps'], planned['score'])]
+leave(own['steps'])
+scores = [(0, 3.0), (own['steps'], own['score'])]
 lines = [{{'step': s, 'trained_tokens': 10 * s, 'bits_per_byte': {{'tr': v}}, 'lines': []}} for s, v in scores]
 (folder / 'evaluations.jsonl').write_text(''.join(json.dumps(line) + chr(10) for line in lines))
 """
@@ -221,8 +222,11 @@ def fake(gin_file, tmp_path, monkeypatch):
     scores = {'mixing': (2.5, 2.52), 'slow': (2.75, 2.8)}
     planned = {
       arm.name: {
-        **config.resolved(arm.run), 'takes': takes, 'steps': arm.run.steps, 'fails': arm.name in fails,
-        'score': scores[arm.setting][arm.seed], 'jobs': jobs,
+        **config.resolved(arm.run),
+        'test': {
+          'takes': takes, 'steps': arm.run.steps, 'fails': arm.name in fails,
+          'score': scores[arm.setting][arm.seed], 'jobs': jobs,
+        },
       }
       for arm in arms
     }  # fmt: skip
@@ -315,6 +319,18 @@ def test_a_row_has_the_numbers_of_a_run_and_the_time_of_all_its_starts(fake, tmp
   assert len(lines) == 5
 
 
+def test_a_line_that_a_power_cut_tore_costs_no_other_line(fake, tmp_path, capsys):
+  found, arms, make = fake
+  log = tmp_path / 'study/study.jsonl'
+  log.parent.mkdir()
+  log.write_bytes('{"setting": "mixing", "seed": 0, "seconds": 10, "host": "ğ'.encode()[:-1])
+  make().run()
+  rows = study_tables.rows(found, arms)
+  assert all('seconds' in row for row in rows)
+  assert len(log.read_bytes().splitlines()) == 5
+  assert 'study.jsonl, line 1 is not whole' in capsys.readouterr().err
+
+
 def test_text_and_dose_are_means_over_the_finished_runs(fake):
   _, arms, make = fake
   make(fails={'slow, seed 1'}).run()
@@ -323,7 +339,7 @@ def test_text_and_dose_are_means_over_the_finished_runs(fake):
   assert [row[0] for row in cells] == ['en', 'tr', 'en', 'tr']
   mixing, slow = (line.split(' | ') for line in study_tables.doses(arms).splitlines()[2:])
   # Of mixing seeds 0 and 1 have finished, 0 and 30 words of 400; of the other seed 0 alone.
-  assert mixing[2:] == ['400', '50.0%', '25.0%', '3.8%', '2.5%', '1.100', '13.6% |']
+  assert mixing[2:] == ['400', '50.0%', '25.0%', '3.8%', '2.5%', '1.100', '13.6%', '12.0% |']
   assert slow[5] == '0.0%'
 
 
@@ -332,8 +348,20 @@ def test_differences_are_taken_seed_by_seed(fake):
   make().run()
   text = study_tables.last_scores(found, study_tables.rows(found, arms))
   mixing, slow = [[cell.strip() for cell in line.split('|')] for line in text.splitlines()[2:]]
-  assert mixing[1:-1] == ['tr', 'mixing', '0 1', '2.5100', '0.0141', '', '']
-  assert slow[1:-1] == ['tr', 'slow', '0 1', '2.7750', '0.0354', '+0.2650', '+0.2500, +0.2800']
+  assert mixing[1:-1] == ['tr', 'mixing', '0 1', '2.5100', '0.0141', '', '', '']
+  # t of one degree of freedom: 12.706 standard errors, each half the distance of the two.
+  assert slow[1:-1] == ['tr', 'slow', '0 1', '2.7750', '0.0354', '+0.2650', '+0.0744 to +0.4556',
+                        '+0.2500, +0.2800']  # fmt: skip
+
+
+def test_a_speed_up_is_that_of_compare_with_its_interval(fake):
+  found, arms, make = fake
+  make().run()
+  (line,) = study_tables.speed_ups(found, arms).splitlines()[2:]
+  cells = [cell.strip() for cell in line.split('|')[1:-1]]
+  # In a straight line from 3.0, by seed: to 2.75 of 2.5 takes half as long, to 2.8 of 2.52 0.2 / 0.48.
+  assert cells[:4] == ['tr', 'slow', '0 1', '0.46']
+  assert cells[5:] == ['0.50, 0.42', '0 of 2']
 
 
 def test_a_curve_is_of_the_seeds_that_all_settings_have_reached(fake):
@@ -385,12 +413,102 @@ def test_a_study_that_is_stopped_goes_on_and_ends_in_a_page(project, gin_file, t
   assert first[0] == first[1]
 
 
+def test_a_directory_in_which_a_study_trains_is_refused_to_a_second_one(
+  gin_file, tmp_path, monkeypatch, capsys
+):
+  (tmp_path / 'study').mkdir()
+  holder = subprocess.Popen(
+    [sys.executable, '-c', 'import fcntl, os, sys; file = open(sys.argv[1], "a+"); fcntl.lockf(file, fcntl.LOCK_EX)\n'
+     'file.write(str(os.getpid())); file.flush(); print("held", flush=True); sys.stdin.read()',
+     str(tmp_path / 'study/lock')],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+  )  # fmt: skip
+  assert holder.stdout.readline() == 'held\n'
+  monkeypatch.setattr(study_runner, 'prepare', lambda arms: pytest.fail('it goes on to train'))
+  monkeypatch.setattr(sys, 'argv', ['study.py', gin_file])
+  assert study.main(study.parse_arguments()) == 1
+  error = capsys.readouterr().err
+  assert f'another study writes in {tmp_path}/study: process {holder.pid}' in error
+  assert 'Study.directory another name' in error
+  monkeypatch.setattr(sys, 'argv', ['study.py', gin_file, '--table'])
+  assert study.main(study.parse_arguments()) == 0
+  holder.communicate('')
+  with study_runner.claim(str(tmp_path / 'study')):
+    pass
+
+
+def test_only_and_seeds_limit_what_is_trained_and_not_what_is_told(gin_file, fake, capsys):
+  found, arms, make = fake
+  make().run()
+  limited = study_grid.make_grid(found, gin_file, (), ['slow'], [1])
+  every = study_grid.add_recorded(found, gin_file, (), limited)
+  assert [arm.name for arm in limited] == ['slow, seed 1']
+  assert [arm.name for arm in every] == [arm.name for arm in arms]
+  # A directory of a run that the study has meanwhile made another is named, and left out.
+  path = arms[0].directory / 'config.json'
+  other = json.loads(path.read_text())
+  other['stages'][0]['batch'] = 99
+  path.write_text(json.dumps(other))
+  every = study_grid.add_recorded(found, gin_file, (), limited)
+  assert [arm.name for arm in every] == [arm.name for arm in arms[1:]]
+  assert 'mixing, seed 0, is left out: ' in capsys.readouterr().err
+
+
+def test_the_command_tells_and_compares_what_it_did_not_train(
+  gin_file, fake, monkeypatch, tmp_path
+):
+  _, _, make = fake
+  make().run()
+  called = []
+  monkeypatch.setattr(study, '_call', lambda *arguments: called.append(arguments) or 0)
+  monkeypatch.setattr(study_runner, 'prepare', lambda arms: None)
+  monkeypatch.setattr(sys, 'argv', ['study.py', gin_file, '--only', 'slow', '--seeds', '1'])
+  assert study.main(study.parse_arguments()) == 0
+  ((module, first, second, *_),) = called
+  assert (module, first.split('=')[0], second.split('=')[0]) == ('compare', 'mixing', 'slow')
+  assert len((tmp_path / 'study/runs.csv').read_text().splitlines()) == 5
+
+
 def test_the_command_names_a_mistake_in_one_line(gin_file, monkeypatch, capsys):
   monkeypatch.setattr(sys, 'argv', ['study.py', gin_file, '--only', 'slo'])
   assert study.main(study.parse_arguments()) == 1
   written = capsys.readouterr().err
   assert written.startswith("error: --only: no setting 'slo'")
   assert len(written.splitlines()) == 1
+
+
+@pytest.mark.parametrize('all_steps', [False, True])
+def test_evaluate_and_compare_take_what_the_study_tells_them(
+  gin_file, fake, monkeypatch, all_steps
+):
+  _, _, make = fake
+  make().run()
+  bindings = [
+    "Study.evaluations = ('xcopa_tr', 'flores_*')", 'Study.evaluation_items = 500',
+    f'Study.evaluate_all_steps = {all_steps}', "Study.differs = ('learning_rate',)",
+  ]  # fmt: skip
+  found, arms = grid_of(gin_file, *bindings)
+  commands = []
+
+  class Done:
+    returncode = 0
+
+  monkeypatch.setattr(
+    study.subprocess, 'run', lambda command, **_: commands.append(command) or Done()
+  )
+  assert study.finish(found, arms) == 0
+  monkeypatch.undo()
+  (_, _, evaluating, *judged), (_, _, comparing, *compared) = commands
+  assert (evaluating, comparing) == ('jaxlink.evaluate', 'jaxlink.compare')
+  monkeypatch.setattr(sys, 'argv', ['evaluate', *judged])
+  args = evaluate._arguments()
+  assert args.model == [str(arms[k].directory) for k in (0, 2, 1, 3)]
+  assert (args.sets, args.limit, args.all_steps) == (['xcopa_tr', 'flores_*'], 500, all_steps)
+  assert args.modules == []  # all of tasks/: those of the run register no sets
+  assert args.cache_dir == found.run.data.cache_dir
+  monkeypatch.setattr(sys, 'argv', ['compare', *compared])
+  args = compare._arguments()
+  assert (args.baseline, args.differs, len(args.runs)) == ('mixing', 'learning_rate', 2)
 
 
 def test_what_is_finished_is_compared_by_name(gin_file, fake, monkeypatch):
