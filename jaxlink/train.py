@@ -125,7 +125,9 @@ def _train(run: Run, directory: pathlib.Path, profile_steps: range | None) -> in
     _say(f'resumed at step {start:,} of {run.steps:,}')
   profiler = profiling.Profiler(profile_steps, directory, start=start, steps=run.steps, say=_say)
   # An evaluation that a stop or a kill prevented; decided before the records are cut back to `start`.
-  evaluate_first = hosts.first_decides(lambda: start == 0 or start not in read_evaluations(directory))
+  evaluate_first = hosts.first_decides(
+    lambda: start == 0 or start not in read_evaluations(directory)
+  )
   log = metrics.Metrics(
     run.directory, writer=main_process, resume_step=start, wandb_project=run.wandb_project
   )

@@ -163,7 +163,10 @@ def test_a_run_goes_on_from_the_score_at_which_the_exported_one_ended(project, t
   mesh_of_four = ['Run.mesh = @MeshConfig()', 'MeshConfig.data = 2', 'MeshConfig.tensor = 2']
   printed = project.train(second, *unpadded, start, *mesh_of_four, devices=4)
   assert 'starts from the Hugging Face model' in printed
-  ended, began = read_evaluations(first)[20]['bits_per_byte'], read_evaluations(second)[0]['bits_per_byte']
+  ended, began = (
+    read_evaluations(first)[20]['bits_per_byte'],
+    read_evaluations(second)[0]['bits_per_byte'],
+  )
   assert began == pytest.approx(ended, rel=1e-5)
   assert read_evaluations(second)[20]['bits_per_byte']['tiny_tr'] < began['tiny_tr']
   kept = stage_data.read(second)['stages'][0]['origin']
