@@ -174,7 +174,10 @@ def _curve(pairs: Pairs, level: float) -> dict[str, list[float]]:
   start, end = min(map(float, firsts)), max(curve.best for curve in curves)
   if start <= end:
     return {}
-  costs = np.linspace(start, end, _LEVELS).tolist()
+  costs = [
+    cost for cost in np.linspace(start, end, _LEVELS).tolist()
+    if all(curve.tokens_to(cost) for curve in curves)  # else it was there before the first update
+  ]  # fmt: skip
   sign = 1 if curves[0].better == 'lower' else -1
   found: dict[str, list[float]] = {
     'levels': [sign * cost for cost in costs], 'curve': [], 'curve_low': [], 'curve_high': []

@@ -136,3 +136,13 @@ def test_a_band_is_the_mean_and_the_range_of_seeds_where_all_have_been():
   assert found.mean == pytest.approx([4.0, 3.1, (2.5 + 2.7) / 2, 2.1])
   assert np.all(np.asarray(found.low) <= found.mean)
   assert found.high[-1] == 2.2
+
+
+def test_levels_that_were_there_before_the_first_update_are_left_out_of_the_curve():
+  a = Curve((0, 100, 200, 300), (3.0, 3.5, 2.5, 2.0), 'lower')  # worse at first
+  b = Curve((0, 100, 200, 300), (3.2, 3.1, 2.4, 1.9), 'lower')
+  found = speedup.of_pairs([(a, b), (a, b)], 0.95)
+  assert found.value > 1
+  assert found.levels
+  assert max(found.levels) < 3.0
+  assert len(found.levels) == len(found.curve) == len(found.curve_low)
