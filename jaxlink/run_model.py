@@ -204,7 +204,9 @@ def _abstract(config: DecoderConfig, mesh: jax.sharding.Mesh) -> dict[str, Any]:
 
 def _near(folder: pathlib.Path) -> str:
   """The end of an error: a run beside or below the folder that may be meant."""
-  places = [*folder.glob('*/checkpoints'), *folder.parent.glob('*/checkpoints')]
-  runs = {path.parent.name: str(path.parent) for path in reversed(places)}
+  places = [*sorted(folder.glob('*/checkpoints')), *sorted(folder.parent.glob('*/checkpoints'))]
+  runs: dict[str, str] = {}  # those below the folder first
+  for path in places:
+    runs.setdefault(path.parent.name, str(path.parent))
   hit = nearest(folder.name, runs)
   return hit or (f' Runs near there: {", ".join(list(runs.values())[:_SHOWN])}.' if runs else '')

@@ -70,6 +70,7 @@ def _evaluate(run, capsys, *arguments: str, **changes):
 
 
 def test_the_loop_judges_every_kind_of_set(run):
+  """As EvaluationConfig.sets and EvaluationConfig.set_items of the run ask for."""
   _, directory, said = run
   found = records.read_evaluations(directory)
   assert sorted(found) == [0, 10, 20]
