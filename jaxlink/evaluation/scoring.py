@@ -5,7 +5,7 @@
   scorer.rolling(['A whole text.'])                                       log p(text)
   scorer.hidden(['A text.'])                                              its mean hidden state
 
-Every text begins with what opens a text in training. Requests of like length share rows of 128, 256, …
+Every text begins with what opens a text in training. Requests of like length share rows of 128, 192, 256, 320, …
 tokens, as segments that do not see one another, so that next to nothing is padding; each set of shapes is
 compiled once. `plan` does what needs no parameters, for those who score the same requests again and again.
 
@@ -31,7 +31,7 @@ from jaxlink.model import decoder, loss
 from jaxlink.model.axes import named, placed_by
 from jaxlink.run_model import RunModel
 
-_ROW = 128  # shortest rows: several requests fit into each, and TPU kernels take multiples of it
+_ROW = 128  # shortest rows: several requests fit into each, and kernels take multiples of it
 _AHEAD = 2  # batches that the device has before the first is fetched
 
 # Rows are whole on every device: an evaluation's are short.
@@ -130,6 +130,8 @@ class Scorer:
     self._batch_tokens = batch_tokens or (2_048 if on_cpu else 32_768) * mesh_lib.batch_ways(
       model.mesh
     )
+    # Kernels take rows of multiples of 128.
+    self._unit = _ROW if model.config.attention != 'xla' else _ROW // 2
     self._graph = decoder.abstract_decoder(model.config)[0]
     self._placement = mesh_lib.Placement(model.mesh, _RULES)
     self._programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}
@@ -318,11 +320,9 @@ class Scorer:
     return Plan(batches, texts, parts, cut)
 
   def _length(self, tokens: int) -> int:
-    """Of the rows that texts of so many tokens are packed into: a power of two, or the model's most."""
-    most, length = self.model.config.max_length, _ROW
-    while length < tokens:
-      length *= 2
-    return min(length, most)
+    """Of the rows that texts of so many tokens are packed into: four lengths to an octave, or the most."""
+    step = max(self._unit, (1 << (max(tokens, _ROW) - 1).bit_length()) // 8)
+    return min(max(_ROW, -(-tokens // step) * step), self.model.config.max_length)
 
   def _rows(self, wanted: int) -> int:
     """Rows of a batch: a power of two, and a number that the mesh splits."""
