@@ -155,15 +155,16 @@ class Runner:
         [*self._command, *own], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         env=environment, process_group=0,
       )  # fmt: skip
-    self._running[child] = arm, place, time.time()
+    self._running[child] = arm, place, time.monotonic()
     tqdm.tqdm.write(f'{arm.name}: begins at step {arm.step:,} of {arm.run.steps:,}')
 
   def _end(self, child: subprocess.Popen) -> None:
     arm, place, began = self._running.pop(child)
+    seconds = time.monotonic() - began
     self._free.append(place)
     line = {
-      'setting': arm.setting, 'seed': arm.seed, 'began': round(began),
-      'seconds': round(time.time() - began, 1), 'exit_code': child.returncode, 'step': arm.step,
+      'setting': arm.setting, 'seed': arm.seed, 'began': round(time.time() - seconds),
+      'seconds': round(seconds, 3), 'exit_code': child.returncode, 'step': arm.step,
       'side_by_side': self._together, **place,
     }  # fmt: skip
     with open(self._log, 'a+b') as file:
@@ -181,7 +182,7 @@ class Runner:
       log = arm.directory / 'log.txt'
       last = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-1:]
       what = f'failed (exit code {child.returncode}): {"".join(last)} ({log})'
-    tqdm.tqdm.write(f'{arm.name}: {what}, {line["seconds"]:,.0f} s')
+    tqdm.tqdm.write(f'{arm.name}: {what}, {seconds:,.0f} s')
 
   def _stop(self, name: str) -> None:
     again, self.signal = bool(self.signal), self.signal or name

@@ -109,8 +109,10 @@ def _row(arm: Arm, seconds: float | None) -> Row:
     row['replaced'] = round(sum(d['replaced'] for d in doses) / words, 4) if words else 0.0
     scores = read_evaluations(arm.directory).get(step, {}).get('bits_per_byte', {})
     row |= {f'{_SCORE}{text}': round(v, 4) for text, v in scores.items() if v is not None}
+  if seconds is not None:
+    row['seconds'] = round(seconds, 1)
   if seconds:
-    row |= {'seconds': round(seconds, 1), 'tokens_per_second': round(tokens / seconds)}
+    row['tokens_per_second'] = round(tokens / seconds)
   return row
 
 
