@@ -75,7 +75,7 @@ def evaluate(args: argparse.Namespace) -> list[dict[str, Any]]:
   for target in targets:
     records = [_measure(args, target, one, models, sets) for one in sets]
     if prompting:
-      records += _adherence(target, models, prompting)
+      records += _adherence(args, target, models, prompting)
     if target.directory:
       from jaxlink.evaluation import records as records_lib
 
@@ -98,20 +98,30 @@ def _read_sets(args: argparse.Namespace, names: Sequence[str], limit: int) -> li
   return [judging.limited(items.read(folder), limit) for folder in folders.values()]
 
 
-def _adherence(target: Target, models: '_Models', sets: Sequence[Any]) -> list[dict[str, Any]]:
-  """The records of prompting a run in two languages; they are measured each time."""
+def _adherence(
+  args: argparse.Namespace, target: Target, models: '_Models', sets: Sequence[Any]
+) -> list[dict[str, Any]]:
+  """The records of prompting a run in two languages, from what is kept or anew."""
   from jaxlink.evaluation import language_mixing
+  from jaxlink.evaluation import records as records_lib
 
   if not target.directory:
     raise ValueError(
       f'--adherence: {target.source} is an exported model; the words of the training text are known of '
       'runs alone.'
     )
-  model = models.scorer(target).model._replace(params=models.params)
-  bar = functools.partial(_bar, f'adherence · {os.path.basename(target.source)}')
-  found = language_mixing.measure(model, target.directory, sets, bar, models.sampler(target))
-  known = {'step': target.step, 'trained_tokens': models.trained_tokens}
-  return [{**known, **record, 'model': target.source} for record in found]
+  key = records_lib.model_key(target.folder, models.platform, 'adherence', _digest(args.tokenizer))
+  kept = records_lib.Kept(args.cache_dir, key)
+  found = [kept.find(*known) for known in language_mixing.identities(sets).items()]
+  if None in found:
+    model = models.scorer(target).model._replace(params=models.params)
+    bar = functools.partial(_bar, f'adherence · {os.path.basename(target.source)}')
+    made = language_mixing.measure(model, target.directory, sets, bar, models.sampler(target))
+    known = {'step': target.step, 'trained_tokens': models.trained_tokens}
+    found = [{**known, **one.record} for one in made]
+    for record, one in zip(found, made, strict=True):
+      kept.keep(record, one.lines)
+  return [{**record, 'model': target.source} for record in found]
 
 
 def _measure(
@@ -134,7 +144,7 @@ def _measure(
       record = {'step': target.step, 'trained_tokens': models.trained_tokens, **record}
     else:
       record = {'step': 0, 'trained_tokens': None, **record}
-    kept.keep(record, found, verdict)
+    kept.keep(record, records.item_lines(found, verdict))
   record = {**record, 'model': target.source, **({'note': found.note} if found.note else {})}
   if target.directory and args.contamination:
     from jaxlink.evaluation import contamination

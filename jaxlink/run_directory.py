@@ -53,12 +53,13 @@ def claim(directory: pathlib.Path) -> Iterator[None]:
     ValueError: another process holds it.
   """
   with contextlib.ExitStack() as stack:
-    hosts.first_decides(lambda: stack.enter_context(_locked(directory)))
+    hosts.first_decides(lambda: stack.enter_context(locked(directory)))
     yield
 
 
 @contextlib.contextmanager
-def _locked(directory: pathlib.Path) -> Iterator[bool]:
+def locked(directory: pathlib.Path) -> Iterator[bool]:
+  """As `claim`, for a process that asks no other host."""
   directory.mkdir(parents=True, exist_ok=True)
   with open(directory / 'lock', 'a+', encoding='utf-8') as file:
     try:
@@ -209,9 +210,22 @@ def _xz(kept: dict[str, Any], cache_dir: str) -> dict[str, float]:
 
 
 def _git_revision() -> str:
-  command = ['git', '-C', str(pathlib.Path(__file__).parent), 'describe', '--always', '--dirty']
+  """The project's revision; '-dirty' where files differ from it, '-untracked' where it has code that git does not know."""
+  here = pathlib.Path(__file__)
+
+  def git(*words: str) -> str:
+    done = subprocess.run(
+      ['git', '-C', str(here.parent), *words],
+      capture_output=True, text=True, timeout=10, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
   try:
-    result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-  except (OSError, subprocess.TimeoutExpired):
+    git(
+      'ls-files', '--error-unmatch', here.name
+    )  # installed, it may lie in somebody else's repository
+    revision = git('describe', '--always', '--dirty')
+    code = git('ls-files', '--others', '--exclude-standard', ':/*.py', ':/*.gin')
+  except (OSError, subprocess.SubprocessError):
     return ''
-  return result.stdout.strip()
+  return revision + ('-untracked' if code else '')

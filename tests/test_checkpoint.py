@@ -281,6 +281,7 @@ def assert_full_disk_is_reported(code, directory):
   assert 'latest 1' in out
   keeper = Keeper(str(directory), EVERY, writer=False)
   restored, meta = keeper.restore(1, abstract(small_state()))
+  keeper.close()
   assert meta == {'step': 1}
   assert_bits_equal(restored, small_state())
   return out
@@ -301,7 +302,7 @@ def test_a_full_disk_is_reported_and_leaves_the_last_good_step(tmp_path, call):
     out = assert_full_disk_is_reported(FULL_TMPFS.replace('WAIT', call), tmp_path)
     assert 'No space left on device' in out
   finally:
-    subprocess.run(['umount', str(tmp_path)], check=True)
+    subprocess.run(['umount', '--lazy', str(tmp_path)], check=True)
 
 
 @pytest.mark.slow

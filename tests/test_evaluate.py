@@ -1,13 +1,16 @@
 """Sets are scored in the loop and by the command alike; what was measured is not measured again."""
 
 import argparse
+import gzip
 import json
 import shutil
 
 import pytest
 
 from jaxlink import evaluate, run_model, stage_data
+from jaxlink.data import sources
 from jaxlink.evaluation import items, prepare, records
+from jaxlink.link import words
 from tests import tiny_project
 from tests.evaluation.models import turkish
 
@@ -21,7 +24,17 @@ def read(kind):
 for kind in ('choice', 'text', 'label', 'question'):
   register_evaluation(f'tiny_{kind}', functools.partial(read, kind), kind=kind, language='tr',
                       labels=('long', 'short') if kind == 'label' else (), tokens=4)
+for language in ('tr', 'en', 'de'):
+  register_evaluation(f'words_{language}', functools.partial(read, f'words_{language}'), kind='text', language=language)
 """
+
+
+def _openable(project: tiny_project.Project, language: str) -> list[str]:
+  """Training texts, of known words, whose first eight leave a model of 64 tokens room to write."""
+  name = {'tr': 'tr.txt', 'en': 'en.jsonl'}[language]
+  documents = sources.read_documents(str(project.folder / name))
+  texts = [line for document in documents for line in document.text.split('\n')]
+  return [text for text in texts if len(text.split()) > 24 and len(text[:50].split()) > 8][:20]
 
 
 def _items(kind: str) -> list[dict]:
@@ -49,6 +62,10 @@ def run(trained, tmp_path_factory):
   for kind in ('choice', 'text', 'label', 'question'):
     lines = (json.dumps(item, ensure_ascii=False) + '\n' for item in _items(kind))
     (project.folder / f'{kind}.jsonl').write_text(''.join(lines), encoding='utf-8')
+  for language, name in (('tr', 'tr'), ('en', 'en'), ('en', 'de')):
+    texts = enumerate(_openable(project, language))
+    lines = (json.dumps({'id': str(n), 'text': text}) + '\n' for n, text in texts)
+    (project.folder / f'words_{name}.jsonl').write_text(''.join(lines), encoding='utf-8')
   (project.folder / 'tiny_sets.py').write_text(MODULE)
   directory = tmp_path_factory.mktemp('judged') / 'run'
   said = project.train(
@@ -98,7 +115,7 @@ def test_the_command_gives_the_scores_of_the_loop(run, capsys):
       assert record['identity'] == same['identity']
       assert record['trained_tokens'] == in_loop[record['step']]['trained_tokens']
       for name, score in record['scores'].items():
-        assert score['value'] == pytest.approx(same['scores'][name]['value'], rel=1e-5)
+        assert score['value'] == pytest.approx(same['scores'][name]['value'], rel=1e-5, abs=1e-5)
 
 
 def test_a_second_call_measures_nothing(run, capsys, monkeypatch):
@@ -109,6 +126,37 @@ def test_a_second_call_measures_nothing(run, capsys, monkeypatch):
   assert 'tiny_label' in out.out
   kept = records.read(run[1])
   assert [r for r in kept if r['set'] == 'tiny_label' and r['items'] == 10]
+
+
+def test_adherence_is_kept_with_what_was_written(run, capsys, monkeypatch):
+  once, _ = _evaluate(run, capsys, sets=[], adherence=['words_tr', 'words_en'])
+  assert [record['set'] for record in once] == ['adherence_words_tr', 'adherence_words_en']
+  for record in once:
+    assert (record['step'], record['trained_tokens']) == (20, 10_240)
+    scores = {name: score['value'] for name, score in record['scores'].items()}
+    told = [scores[name] for name in ('adherence', 'other_language', 'unknown')]
+    assert sum(told) == pytest.approx(1)
+    assert record['true']['adherence'] > 0.8  # real text is in its language
+    assert scores['adherence'] < 0.5  # and a model of 20 updates writes none
+  monkeypatch.setattr(run_model, 'load', lambda *_, **__: pytest.fail('the model was loaded'))
+  again, _ = _evaluate(run, capsys, sets=[], adherence=['words_tr', 'words_en'])
+  assert again == once
+  (path,) = (run[0].folder / 'cache/evaluation/scores').glob('*/adherence_words_tr-*')
+  with gzip.open(path, 'rt', encoding='utf-8') as file:
+    _, *lines = map(json.loads, file)
+  assert len(lines) == once[0]['items'] > 2
+  for line, text in zip(lines, _openable(run[0], 'tr'), strict=True):
+    assert text.startswith(line['prompt'])
+    assert len(words.find_words(line['prompt'])) == 8
+    assert line['language'] in ('own', 'other', 'unknown')
+  assert any(line['written'] for line in lines)
+
+
+def test_adherence_is_to_one_of_two_languages_that_the_run_has_read(run, capsys):
+  with pytest.raises(ValueError, match='two sets, in two languages'):
+    _evaluate(run, capsys, sets=[], adherence=['words_tr', 'tiny_text'])
+  with pytest.raises(ValueError, match=r"words_de is in 'de', and .* was trained on en, tr"):
+    _evaluate(run, capsys, sets=[], adherence=['words_tr', 'words_de'])
 
 
 def test_the_table_has_chance_and_intervals(run, capsys):

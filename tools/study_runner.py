@@ -73,7 +73,7 @@ def claim(directory: str) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     try:
       # Not `claim`, which asks JAX for the number of hosts: this process leaves all devices to its children.
-      stack.enter_context(run_directory._locked(pathlib.Path(directory)))
+      stack.enter_context(run_directory.locked(pathlib.Path(directory)))
     except ValueError as error:
       message = str(error).replace('another run', 'another study')
       raise ValueError(message.replace('Run.directory', 'Study.directory')) from None
@@ -156,6 +156,8 @@ class Runner:
         env=environment, process_group=0,
       )  # fmt: skip
     self._running[child] = arm, place, time.monotonic()
+    if self.signal:  # it came before the child was known
+      child.terminate()
     tqdm.tqdm.write(f'{arm.name}: begins at step {arm.step:,} of {arm.run.steps:,}')
 
   def _end(self, child: subprocess.Popen) -> None:

@@ -384,7 +384,7 @@ def _is_filled(cell: types.CellType) -> bool:
 def _source(value: Any) -> str:
   """Returns the source without comments, layout and docstrings, as far as it parses by itself."""
   try:
-    text = textwrap.dedent(inspect.getsource(value))
+    text = textwrap.dedent(_text(value))
   except (OSError, TypeError):  # defined in a prompt or by exec: the code itself remains
     code = getattr(value, '__code__', None)
     if code is None:
@@ -406,10 +406,20 @@ def _source(value: Any) -> str:
   return ast.unparse(tree)
 
 
+# CPython gh-106905, a SystemError: another thread, or a finalizer, parsed in between.
+
+
+def _text(value: Any) -> str:
+  try:
+    return inspect.getsource(value)
+  except SystemError:  # of a class, inspect parses the module
+    return inspect.getsource(value)
+
+
 def _parse(text: str) -> ast.Module:
   try:
     return ast.parse(text)
-  except SystemError:  # CPython gh-106905: another thread, or a finalizer, parsed in between
+  except SystemError:
     return ast.parse(text)
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxlink.data import resolve
 from jaxlink.data.blocks import Blocks
@@ -26,6 +26,19 @@ from jaxlink.link.formats import languages as languages_lib
 from jaxlink.run_model import RunModel
 
 TOKENS = 32  # of a continuation
+
+
+class Mixing(NamedTuple):
+  """What a run wrote after openings in one language.
+
+  Attributes:
+    record: named 'adherence_' and the set, without step and tokens. 'true' has what the true continuations get.
+    lines: for each opening its id, 'prompt', what was 'written', and the 'language' of it ('own', 'other' or
+      'unknown').
+  """
+
+  record: Record
+  lines: list[dict[str, str]]
 
 
 def words_by_language(directory: str | os.PathLike) -> dict[str, Mapping[str, int]]:
@@ -65,13 +78,30 @@ def _code(language: str) -> str:
   return languages_lib.code(base_language(language))
 
 
+def identities(sets: Sequence[EvaluationSet]) -> dict[str, str]:
+  """The names of the records that two sets make, and what makes them comparable: the items, and the other language.
+
+  Raises:
+    ValueError: there are not two sets in two languages.
+  """
+  languages = [_code(found.language) for found in sets]
+  if len(sets) != 2 or languages[0] == languages[1]:
+    raise ValueError(
+      f'{", ".join(found.name for found in sets)}: language adherence is measured by two sets, in two languages.'
+    )
+  return {
+    f'adherence_{found.name}': f'{found.identity}-{other}-{TOKENS}'
+    for found, other in zip(sets, languages[::-1], strict=True)
+  }
+
+
 def measure(
   model: RunModel,
   directory: str | os.PathLike,
   sets: Sequence[EvaluationSet],
   progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
   sampler: Sampler | None = None,
-) -> list[Record]:
+) -> list[Mixing]:
   """Prompts a run in two languages.
 
   Args:
@@ -82,36 +112,37 @@ def measure(
     sampler: to be used again; see `sampler_of`.
 
   Returns:
-    A record for each, named 'adherence_' and the set: without step and tokens. 'true' has what the true
-    continuations get.
+    What came out in each language, in the order of the sets.
 
   Raises:
     ValueError: there are not two sets in two languages, or the run was not trained on one of them.
   """
-  known = words_by_language(directory)
+  names = identities(sets)
   languages = [_code(found.language) for found in sets]
-  if len(sets) != 2 or languages[0] == languages[1]:
-    raise ValueError(
-      f'{", ".join(found.name for found in sets)}: language adherence is measured by two sets, in two languages.'
-    )
+  known = words_by_language(directory)
   for found, language in zip(sets, languages, strict=True):
     if language not in known:
       raise ValueError(
         f'{found.name} is in {found.language!r}, and {directory} was trained on {", ".join(sorted(known))}.'
       )
   words = adherence.tell_apart(*(known[language] for language in languages))
-  records = []
-  for found, own, other, mine in (
-    (sets[0], *languages, words),
-    (sets[1], *languages[::-1], words.turned),
+  sampler = sampler or sampler_of(model)
+  made = []
+  for (name, identity), found, own, other, mine in zip(
+    names.items(), sets, languages, languages[::-1], (words, words.turned), strict=True
   ):
+    given = adherence.openings(found)
     judged = adherence.adherence(
-      model, adherence.openings(found), adherence.identifier(own, other, mine), mine,
-      tokens=TOKENS, progress=progress, sampler=sampler or sampler_of(model),
+      model, given, adherence.identifier(own, other, mine), mine,
+      tokens=TOKENS, progress=progress, sampler=sampler,
     )  # fmt: skip
-    records.append({
-      'set': f'adherence_{found.name}', 'kind': 'adherence', 'language': found.language,
-      'identity': f'{found.identity}-{TOKENS}', 'items': len(judged.texts), 'cut': 0,
-      'contaminated': None, **judged.to_json(),
-    })  # fmt: skip
-  return records
+    record = {
+      'set': name, 'kind': 'adherence', 'language': found.language, 'identity': identity,
+      'items': len(judged.texts), 'cut': 0, 'contaminated': None, **judged.to_json(),
+    }  # fmt: skip
+    lines = [
+      {'id': one.id, 'prompt': one.prompt, 'written': text, 'language': which}
+      for one, text, which in zip(given, judged.texts, judged.identified, strict=True)
+    ]
+    made.append(Mixing(record, lines))
+  return made

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxlink.evaluation.items import EvaluationSet
@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # who reads records needs no model
   from jaxlink.evaluation.judging import Verdict
 
 FILE = 'scores.jsonl'
-_CODE = ('scoring', 'measures', 'judging', 'probe', 'answers')  # what a score is worked out by
+# What a score is worked out by.
+_CODE = ('scoring', 'measures', 'judging', 'probe', 'answers', 'adherence', 'language_mixing')
 
 Record = dict[str, Any]
 
@@ -153,14 +154,14 @@ class Kept:
     with gzip.open(path, 'rt', encoding='utf-8') as file:
       return json.loads(file.readline())
 
-  def keep(self, record: Record, found: EvaluationSet, verdict: 'Verdict') -> pathlib.Path:
+  def keep(self, record: Record, lines: Iterable[Mapping[str, Any]]) -> pathlib.Path:
     """Writes a record and what each item added to it: a line for the record, then one for each item."""
     path = self.path(record['set'], record['identity'])
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f'.{os.getpid()}.tmp')
     with gzip.open(beside, 'wt', encoding='utf-8') as file:
       file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + '\n')
-      for line in _item_lines(found, verdict):
+      for line in lines:
         file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + '\n')
     os.replace(beside, path)
     return path
@@ -170,7 +171,8 @@ class Kept:
     return self._folder / f'{name}-{identity}.jsonl.gz'
 
 
-def _item_lines(found: EvaluationSet, verdict: 'Verdict') -> Iterable[Mapping[str, Any]]:
+def item_lines(found: EvaluationSet, verdict: 'Verdict') -> Iterator[Mapping[str, Any]]:
+  """What each item of a set added to its scores, for `Kept.keep`."""
   items = found.items
   if found.kind == 'label':
     items = [item for item in items if item.split == 'test']

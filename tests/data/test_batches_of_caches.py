@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from jaxlink.data.loader import Batches, Loader, digest
 from jaxlink.data.windows import Windows
 from jaxlink.stage import Run
 from tests import tiny_project
+from tests.ports import free_port
 
 STEPS, BATCH = 200, 8
 
@@ -117,9 +117,7 @@ def test_every_token_comes_from_the_cache(batches):
 @pytest.mark.slow
 def test_two_processes_assemble_the_batches_of_one(trained, whole, tmp_path):
   project, _ = trained
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
+  port = free_port()
   outs = [tmp_path / str(process) for process in range(2)]
   environment = project.environment(devices=4)
   root = pathlib.Path(__file__).parents[2]

@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import types
 from fractions import Fraction
 
 import jax
@@ -16,11 +17,14 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxlink.data import loader as loader_lib
 from jaxlink.data.loader import Batches, Loader, abstract_batch, digest
 from jaxlink.data.mixture import Mixture
 from jaxlink.data.windows import Windows
 from tests.data import multihost_digest
 from tests.data.memory_blocks import MemoryBlocks, corpus
+from tests.ports import free_port
+from tests.tiny_project import ROOT
 
 B, T, STEPS = 8, 64, 200
 SOURCES = [corpus('swahili', 40, 0), corpus('turkish', 25, 1), corpus('english', 90, 2)]
@@ -103,11 +107,24 @@ def test_golden_batch_does_not_change(expected):
   assert expected[199].startswith('af52e6cf0be122f4')
 
 
-def test_reading_far_into_a_run_takes_no_longer():
-  batches = of()
-  began = time.perf_counter()
-  whole(batches, 10**9)
-  assert time.perf_counter() - began < 0.5
+class Counted(MemoryBlocks):
+  """Keeps how much was read."""
+
+  def __init__(self, *args):
+    super().__init__(*args)
+    self.reads = 0
+
+  def read(self, start, length):
+    self.reads += length > 1  # rows
+    return super().read(start, length)
+
+
+@pytest.mark.parametrize('step', [0, 10**9, 10**12])
+def test_far_into_a_run_no_more_is_read(step):
+  # A mixture or an order that goes through the steps before would not end here.
+  source = Counted('swahili', ['Haraka haraka haina baraka. ' * 40])
+  whole(of([source], [1]), step)
+  assert source.reads == B
 
 
 def test_fingerprint_follows_all_that_the_batches_depend_on():
@@ -270,17 +287,29 @@ def test_a_loader_of_no_steps_is_empty():
     assert list(loader) == []
 
 
-def test_a_loader_resumes_in_under_a_second_at_any_step():
-  began = time.perf_counter()
-  with Loader(of(), cut(), start=10**9, stop=10**9 + 5) as loader:
-    loader[10**9]
-    assert time.perf_counter() - began < 1
+@pytest.mark.parametrize('start', [0, 10**12])
+def test_a_loader_begins_at_any_step_without_those_before(start):
+  source = Counted('swahili', ['Haraka haraka haina baraka. ' * 40])
+  with Loader(of([source], [1]), cut(), start=start, stop=start + 5) as loader:
+    assert sum(1 for _ in loader) == 5
+  assert source.reads == 1 + 5 * B  # one shows shapes and dtypes
 
 
-class Slow(MemoryBlocks):
+class Gated(Counted):
+  """Waits for `asked`, and takes a second for a row by the test's own clock."""
+
+  def __init__(self, *args):
+    super().__init__(*args)
+    self.asked, self.seconds = threading.Event(), 0
+
+  def clock(self):
+    self.asked.set()
+    return self.seconds
+
   def read(self, start, length):
-    if length > 1:
-      time.sleep(0.02)
+    if length > 1 and self.reads:  # the first row shows shapes and dtypes
+      assert self.asked.wait(60)
+      self.seconds += 1
     return super().read(start, length)
 
 
@@ -291,16 +320,20 @@ class Broken(MemoryBlocks):
     return super().read(start, length)
 
 
-def test_waiting_is_counted_and_reading_ahead_shortens_it():
-  batches = of([Slow('swahili', ['Haraka haraka haina baraka. ' * 40])], [1], batch=8)
-  with Loader(batches, cut(), start=0, stop=6, threads=1, prefetch=4) as loader:
+def test_waiting_is_counted_and_reading_ahead_shortens_it(monkeypatch):
+  source = Gated('swahili', ['Haraka haraka haina baraka. ' * 40])
+  monkeypatch.setattr(loader_lib, 'time', types.SimpleNamespace(perf_counter=source.clock))
+  with Loader(of([source], [1]), cut(), start=0, stop=5, threads=1, prefetch=4) as loader:
     loader[0]
-    first = loader.wait_seconds  # eight rows of 20 ms
-    assert 0.1 < first < 1
-    time.sleep(1)
+    first = loader.wait_seconds
+    assert B <= first <= 5 * B  # its rows, and what was read of the next meanwhile
+    deadline = time.monotonic() + 60
+    while source.reads < 1 + 5 * B:
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
     for step in (1, 2, 3, 4):
       loader[step]
-    assert loader.wait_seconds - first < 0.1
+    assert loader.wait_seconds == first
 
 
 @pytest.mark.parametrize('workers', [0, 1, pytest.param(2, marks=pytest.mark.slow)])
@@ -361,14 +394,13 @@ def child_environment(devices):
   [('data', 0), ('data', 1), ('tensor across hosts', 0), ('sequence across hosts', 0)],
 )
 def test_two_processes_assemble_the_same_global_batches(layout, workers, tmp_path):
-  with socket.socket() as probe:
-    probe.bind(('127.0.0.1', 0))
-    port = probe.getsockname()[1]
+  port = free_port()
   command = [sys.executable, '-m', 'tests.data.multihost_digest']
   children = [
     subprocess.Popen(
       [*command, str(i), str(port), layout, str(workers), str(tmp_path / f'{i}.json')],
       env=child_environment(devices=4),
+      cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
@@ -412,7 +444,8 @@ def test_workers_outlive_a_signal_to_the_group_and_not_the_parent(tmp_path):
   )
   parent = subprocess.Popen(
     [sys.executable, script],
-    env={**child_environment(devices=8), 'PYTHONPATH': os.getcwd()},
+    env={**child_environment(devices=8), 'PYTHONPATH': str(ROOT)},
+    cwd=ROOT,
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     text=True,
@@ -440,5 +473,5 @@ def is_running(pid):
   try:
     with open(f'/proc/{pid}/stat') as stat:
       return stat.read().rsplit(')', 1)[1].split()[0] != 'Z'
-  except FileNotFoundError:
+  except (FileNotFoundError, ProcessLookupError):
     return False

@@ -164,7 +164,7 @@ def test_what_was_measured_is_found_again_until_the_model_changes(tmp_path):
   record = records.make_record(found, verdict)
   kept = records.Kept(tmp_path, records.model_key(model))
   assert kept.find(found.name, found.identity) is None
-  path = kept.keep(record, found, verdict)
+  path = kept.keep(record, records.item_lines(found, verdict))
   assert records.Kept(tmp_path, records.model_key(model)).find(found.name, found.identity) == record
   with gzip.open(path, 'rt', encoding='utf-8') as file:
     _, *lines = file.read().splitlines()

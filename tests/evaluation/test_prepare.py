@@ -309,7 +309,7 @@ def test_the_real_child_writes_sets_and_this_process_needs_no_tensorflow(project
     "assert not {'tensorflow', 'seqio', 'jax'} & set(sys.modules); print(found)"
   )
   command = [sys.executable, '-c', code]
-  told = subprocess_run(command, capture_output=True, text=True, check=True).stdout
+  told = subprocess_run(command, capture_output=True, text=True, check=True, timeout=300).stdout
   assert 'prep_choice-1-' in told
   assert items.read(next(Path('cache/evaluation').glob('prep_choice-*'))).items
 

@@ -100,7 +100,7 @@ def test_help_teaches_and_does_not_wait_for_jax(tool):
     "except SystemExit: print('jax' in sys.modules)"
   )
   done = subprocess.run(
-    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
   )
   assert 'Easy to get wrong' in done.stdout
   assert done.stdout.strip().endswith('False')

@@ -150,7 +150,7 @@ def test_gclouds_own_parser_takes_each_command(tpu, capsys, tmp_path):
   }  # fmt: skip
   done = subprocess.run(
     ['gcloud', 'meta', 'lint-gcloud-commands', f'--commands-file={listed}'],
-    env=environment, capture_output=True, text=True, check=True, timeout=60,
+    env=environment, capture_output=True, text=True, check=True, timeout=300,
   )  # fmt: skip
   verdicts = json.loads(done.stdout)
   assert len(verdicts) == len(lines) == 12
@@ -279,7 +279,7 @@ def test_a_command_that_fails_is_started_again_until_it_succeeds(tmp_path):
   loop = _keep_running(tmp_path, 5, program)
   said = loop.communicate(timeout=30)[1]
   assert (loop.returncode, _status(tmp_path)) == (0, '0')
-  assert 'code 1 after 0 s, failure 1 of 5' in said
+  assert re.search(r'code 1 after \d+ s, failure 1 of 5', said)
   assert 'failure 2 of 5' in said
   assert (tmp_path / 'starts').read_text() == '\n' * 3
 
@@ -335,6 +335,7 @@ def test_the_bucket_is_mounted_once_and_its_names_are_not_remembered(tmp_path):
       ['bash', str(FOLDER / 'mount.sh'), 'mine', str(tmp_path / 'bucket')],
       env=environment,
       check=True,
+      timeout=60,
     )
   assert (tmp_path / 'bucket').is_dir()
   assert (
@@ -372,7 +373,7 @@ def test_the_container_copies_what_the_trainer_needs_and_nothing_else():
 def test_bash_reads_the_scripts(name):
   subprocess.run(['bash', '-n', str(FOLDER / name)], check=True)
   if shutil.which('shellcheck'):
-    subprocess.run(['shellcheck', str(FOLDER / name)], check=True)
+    subprocess.run(['shellcheck', '--severity=warning', str(FOLDER / name)], check=True)
 
 
 def test_the_pages_commands_are_taken(tpu, capsys):

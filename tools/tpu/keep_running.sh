@@ -44,6 +44,9 @@ while true; do
   began=$SECONDS
   "$@" &
   child=$!
+  if [ -n "$signal" ]; then # it came before the child was known
+    hand_on "$signal"
+  fi
   code=0
   wait "$child" || code=$?
   while kill -0 "$child" 2> /dev/null; do # a signal ends wait, not the command

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -468,9 +469,12 @@ def test_a_second_build_says_that_it_waits_and_then_opens_the_first_ones_cache(
     )
     monkeypatch.setattr(build, '_build', lambda *args: result.append('built again'))
     thread.start()
-    thread.join(0.5)
+    said, deadline = '', time.monotonic() + 60
+    while not said.endswith('\n') and time.monotonic() < deadline:
+      time.sleep(0.02)
+      said += capsys.readouterr().out
+    assert said == f'data: waiting for another run that builds {plan.folder}\n'
     assert thread.is_alive()
-    assert capsys.readouterr().out == f'data: waiting for another run that builds {plan.folder}\n'
     os.rename(tmp_path / 'aside', plan.folder)
   thread.join(30)
   assert [type(r) for r in result] == [Blocks]
