@@ -121,7 +121,14 @@ def _adherence(
     found = [{**known, **one.record} for one in made]
     for record, one in zip(found, made, strict=True):
       kept.keep(record, one.lines)
-  return [{**record, 'model': target.source} for record in found]
+  return [
+    {
+      **record,
+      'model': target.source,
+      'items_file': str(kept.path(record['set'], record['identity'])),
+    }
+    for record in found
+  ]
 
 
 def _measure(
@@ -145,7 +152,10 @@ def _measure(
     else:
       record = {'step': 0, 'trained_tokens': None, **record}
     kept.keep(record, records.item_lines(found, verdict))
-  record = {**record, 'model': target.source, **({'note': found.note} if found.note else {})}
+  file = str(kept.path(found.name, found.identity))
+  record = {**record, 'model': target.source, 'items_file': file}
+  if found.note:
+    record['note'] = found.note
   if target.directory and args.contamination:
     from jaxlink.evaluation import contamination
 
@@ -275,6 +285,8 @@ def _print(target: Target, records: Sequence[dict[str, Any]]) -> None:
     print(f'  {note}')
   if target.directory:
     print(f'  every score: {pathlib.Path(target.directory) / "scores.jsonl"}')
+  folders = dict.fromkeys(os.path.dirname(record['items_file']) for record in records)
+  print(f'  item by item: {", ".join(folders)}')
 
 
 def _notes(record: dict[str, Any]) -> Iterator[str]:

@@ -126,6 +126,8 @@ def test_a_second_call_measures_nothing(run, capsys, monkeypatch):
   assert 'tiny_label' in out.out
   kept = records.read(run[1])
   assert [r for r in kept if r['set'] == 'tiny_label' and r['items'] == 10]
+  with gzip.open(once[0]['items_file'], 'rt', encoding='utf-8') as file:
+    assert sum(1 for _ in file) == 1 + once[0]['items']
 
 
 def test_adherence_is_kept_with_what_was_written(run, capsys, monkeypatch):
@@ -141,8 +143,7 @@ def test_adherence_is_kept_with_what_was_written(run, capsys, monkeypatch):
   monkeypatch.setattr(run_model, 'load', lambda *_, **__: pytest.fail('the model was loaded'))
   again, _ = _evaluate(run, capsys, sets=[], adherence=['words_tr', 'words_en'])
   assert again == once
-  (path,) = (run[0].folder / 'cache/evaluation/scores').glob('*/adherence_words_tr-*')
-  with gzip.open(path, 'rt', encoding='utf-8') as file:
+  with gzip.open(once[0]['items_file'], 'rt', encoding='utf-8') as file:
     _, *lines = map(json.loads, file)
   assert len(lines) == once[0]['items'] > 2
   for line, text in zip(lines, _openable(run[0], 'tr'), strict=True):
