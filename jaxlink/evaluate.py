@@ -79,7 +79,10 @@ def evaluate(args: argparse.Namespace) -> list[dict[str, Any]]:
     if target.directory:
       from jaxlink.evaluation import records as records_lib
 
-      records_lib.write(target.directory, records)
+      # Where items lie is this machine's.
+      records_lib.write(
+        target.directory, [{k: v for k, v in r.items() if k != 'items_file'} for r in records]
+      )
     found += records
     if not args.json:
       _print(target, records)
@@ -102,7 +105,7 @@ def _adherence(
   args: argparse.Namespace, target: Target, models: '_Models', sets: Sequence[Any]
 ) -> list[dict[str, Any]]:
   """The records of prompting a run in two languages, from what is kept or anew."""
-  from jaxlink.evaluation import language_mixing
+  from jaxlink.evaluation import adherence, language_mixing
   from jaxlink.evaluation import records as records_lib
 
   if not target.directory:
@@ -110,7 +113,13 @@ def _adherence(
       f'--adherence: {target.source} is an exported model; the words of the training text are known of '
       'runs alone.'
     )
-  key = records_lib.model_key(target.folder, models.platform, 'adherence', _digest(args.tokenizer))
+  key = records_lib.model_key(
+    target.folder,
+    models.platform,
+    'adherence',
+    _digest(args.tokenizer),
+    adherence.library_version(),
+  )
   kept = records_lib.Kept(args.cache_dir, key)
   found = [kept.find(*known) for known in language_mixing.identities(sets).items()]
   if None in found:

@@ -225,7 +225,10 @@ def _git_revision() -> str:
       'ls-files', '--error-unmatch', here.name
     )  # installed, it may lie in somebody else's repository
     revision = git('describe', '--always', '--dirty')
-    code = git('ls-files', '--others', '--exclude-standard', ':/*.py', ':/*.gin')
   except (OSError, subprocess.SubprocessError):
     return ''
+  try:
+    code = git('ls-files', '--others', '--exclude-standard', ':/*.py', ':/*.gin')
+  except (OSError, subprocess.SubprocessError):  # many files on a slow disk: the revision is known
+    return revision
   return revision + ('-untracked' if code else '')

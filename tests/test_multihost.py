@@ -242,7 +242,7 @@ TWO_STAGES = (
   [
     (EVALUATING, 40, signal.SIGTERM, 1, 1),
     (EVALUATING, 40, signal.SIGINT, 0, 3),
-    # It takes a second until all know: by then the second stage is being compiled, or has begun.
+    # It takes a second until all know: by then, as a rule, the second stage is being compiled, or has begun.
     (TWO_STAGES, 0, signal.SIGTERM, 1, TRUNK - 8),
   ],
 )

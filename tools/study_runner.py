@@ -113,7 +113,7 @@ class Runner:
   ):  # fmt: skip
     self._arms, self._command, self._free = list(arms), list(command), list(where)
     self._log, self._together = pathlib.Path(directory) / LOG, len(where)
-    self._running: dict[subprocess.Popen, tuple[Arm, dict[str, Any], float]] = {}
+    self._running: dict[subprocess.Popen, tuple[Arm, dict[str, Any], float, float]] = {}
     self._finished = {arm.name for arm in arms if arm.complete}
     self.failed: list[Arm] = []
     self.signal = ''
@@ -131,7 +131,7 @@ class Runner:
         while waiting and self._free and not self.signal:
           self._start(waiting.pop(0))
         time.sleep(_POLL_SECONDS)
-        for child, (arm, _, _) in list(self._running.items()):
+        for child, (arm, *_) in list(self._running.items()):
           now = max(done[arm.name], trained_tokens(arm))
           bar.update(now - done[arm.name])
           done[arm.name] = now
@@ -155,17 +155,17 @@ class Runner:
         [*self._command, *own], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         env=environment, process_group=0,
       )  # fmt: skip
-    self._running[child] = arm, place, time.monotonic()
+    self._running[child] = arm, place, time.time(), time.monotonic()
     if self.signal:  # it came before the child was known
       child.terminate()
     tqdm.tqdm.write(f'{arm.name}: begins at step {arm.step:,} of {arm.run.steps:,}')
 
   def _end(self, child: subprocess.Popen) -> None:
-    arm, place, began = self._running.pop(child)
-    seconds = time.monotonic() - began
+    arm, place, began, start = self._running.pop(child)
+    seconds = time.monotonic() - start
     self._free.append(place)
     line = {
-      'setting': arm.setting, 'seed': arm.seed, 'began': round(time.time() - seconds),
+      'setting': arm.setting, 'seed': arm.seed, 'began': round(began),
       'seconds': round(seconds, 3), 'exit_code': child.returncode, 'step': arm.step,
       'side_by_side': self._together, **place,
     }  # fmt: skip

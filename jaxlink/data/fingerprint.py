@@ -406,20 +406,17 @@ def _source(value: Any) -> str:
   return ast.unparse(tree)
 
 
-# CPython gh-106905, a SystemError: another thread, or a finalizer, parsed in between.
-
-
 def _text(value: Any) -> str:
   try:
     return inspect.getsource(value)
-  except SystemError:  # of a class, inspect parses the module
+  except SystemError:  # as in `_parse`: of a class, inspect parses the module
     return inspect.getsource(value)
 
 
 def _parse(text: str) -> ast.Module:
   try:
     return ast.parse(text)
-  except SystemError:
+  except SystemError:  # CPython gh-106905: another thread, or a finalizer, parsed in between
     return ast.parse(text)
 
 

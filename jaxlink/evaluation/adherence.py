@@ -41,6 +41,7 @@ Easy to get wrong: comparing models by texts of other lengths or another tempera
 import copy
 import dataclasses
 import functools
+import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -222,6 +223,14 @@ def identifier(own: str, other: str, words: Words) -> Identify:
     return 'own' if mine > theirs else 'other'
 
   return identify
+
+
+def library_version() -> str:
+  """The version of what tells languages; '' where it is not installed."""
+  try:
+    return importlib.metadata.version('py3langid')
+  except importlib.metadata.PackageNotFoundError:
+    return ''
 
 
 @functools.cache

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # who reads records needs no model
   from jaxlink.evaluation.judging import Verdict
 
 FILE = 'scores.jsonl'
-# What a score is worked out by.
+# What a score is worked out by, beside all of jaxlink/generation.
 _CODE = ('scoring', 'measures', 'judging', 'probe', 'answers', 'adherence', 'language_mixing')
 
 Record = dict[str, Any]
@@ -130,8 +130,11 @@ def _code() -> str:
   """Digest of the modules that scores come from: a change there measures anew."""
   here = pathlib.Path(__file__).parent
   known = hashlib.sha256()
-  for name in _CODE:
-    known.update((here / f'{name}.py').read_bytes())
+  for path in (
+    *(here / f'{name}.py' for name in _CODE),
+    *sorted((here.parent / 'generation').glob('*.py')),
+  ):
+    known.update(path.read_bytes())
   return known.hexdigest()
 
 

@@ -1,3 +1,4 @@
+import faulthandler
 import json
 import math
 import multiprocessing
@@ -122,9 +123,11 @@ class Counted(MemoryBlocks):
 @pytest.mark.parametrize('step', [0, 10**9, 10**12])
 def test_far_into_a_run_no_more_is_read(step):
   # A mixture or an order that goes through the steps before would not end here.
-  source = Counted('swahili', ['Haraka haraka haina baraka. ' * 40])
-  whole(of([source], [1]), step)
-  assert source.reads == B
+  sources = [Counted(source.name, ['Haraka haraka haina baraka. ' * 40]) for source in SOURCES]
+  faulthandler.dump_traceback_later(300, exit=True)
+  whole(of(sources), step)
+  faulthandler.cancel_dump_traceback_later()
+  assert sum(source.reads for source in sources) == B
 
 
 def test_fingerprint_follows_all_that_the_batches_depend_on():
@@ -303,8 +306,9 @@ class Gated(Counted):
     self.asked, self.seconds = threading.Event(), 0
 
   def clock(self):
+    seconds = self.seconds
     self.asked.set()
-    return self.seconds
+    return seconds
 
   def read(self, start, length):
     if length > 1 and self.reads:  # the first row shows shapes and dtypes

@@ -44,8 +44,8 @@ while true; do
   began=$SECONDS
   "$@" &
   child=$!
-  if [ -n "$signal" ]; then # it came before the child was known
-    hand_on "$signal"
+  if [ -n "$signal" ]; then # it came before the child was known, which ignores INT until it says otherwise
+    kill -s TERM "$child" 2> /dev/null || true
   fi
   code=0
   wait "$child" || code=$?
