@@ -221,9 +221,8 @@ def _git_revision() -> str:
     return done.stdout.strip()
 
   try:
-    git(
-      'ls-files', '--error-unmatch', here.name
-    )  # installed, it may lie in somebody else's repository
+    # Installed, it may lie in somebody else's repository.
+    git('ls-files', '--error-unmatch', here.name)
     revision = git('describe', '--always', '--dirty')
   except (OSError, subprocess.SubprocessError):
     return ''
