@@ -52,11 +52,7 @@ def shuffled(
   pairs = [(source, k) for source, targets in lexicon.entries.items() for k in range(len(targets))]
   generator.shuffle(pairs)  # equals in no order: neighbours in a dictionary share their stem
 
-  def kind(pair: tuple[str, int]) -> tuple[bool, int]:
-    target = lexicon.entries[pair[0]][pair[1]]
-    return target[0].isupper(), size(target)
-
-  kinds = {pair: kind(pair) for pair in pairs}
+  kinds = {(source, k): kind(lexicon.entries[source][k], size) for source, k in pairs}
   pairs.sort(
     key=lambda pair: (kinds[pair], -counts.get(pair[0], 0) / len(lexicon.entries[pair[0]]))
   )
@@ -90,6 +86,11 @@ def shuffled(
   )
 
 
+def kind(target: str, size: Callable[[str], int]) -> tuple[bool, int]:
+  """What a target's stand-in has to have alike: a capital or none, and its tokens."""
+  return target[0].isupper(), size(target)
+
+
 def count_sources(lexicon: Lexicon, texts: Iterable[str]) -> collections.Counter[str]:
   """How often substitution finds each key of the lexicon in texts, those of several words included."""
   policy = LinkPolicy(lexicon='counted', language='mul', doc_fraction=1.0, word_ratio=1.0)
@@ -120,7 +121,15 @@ def main() -> int:
     tokenizer = Tokenizer(args.tokenizer)
     texts = (found.text for found in sources.read_documents(args.text))
     counts = count_sources(lexicon, itertools.islice(texts, args.documents))
-    pairs = shuffled(lexicon, lambda word: len(tokenizer.encode(f' {word}')), counts, args.seed)
+
+    def size(word: str) -> int:
+      return len(tokenizer.encode(f' {word}'))
+
+    pairs = shuffled(lexicon, size, counts, args.seed)
+    true = [target for targets in lexicon.entries.values() for target in targets]
+    unlike = sum(
+      kind(one, size) != kind(other, size) for one, (_, other) in zip(true, pairs, strict=True)
+    )
     text = ''.join(f'{source}\t{target}\n' for source, target in pairs)
     pathlib.Path(args.out).write_text(text, encoding='utf-8')
     again = Lexicon.load(args.out, source=args.source, target=args.target)
@@ -134,7 +143,10 @@ def main() -> int:
   except (ValueError, FileNotFoundError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
-  print(f'{args.out}: {len(pairs):,} pairs of {len(lexicon.entries):,} words')
+  print(
+    f'{args.out}: {len(pairs):,} pairs of {len(lexicon.entries):,} words; {unlike:,} have a target of another '
+    'kind, of whose own there were too few'
+  )
   return 0
 
 
